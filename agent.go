@@ -44,6 +44,7 @@ type Offer struct {
 	AgentID    string
 	Hostname   string
 	Rack       string
+	State      AgentState // only an active agent gets tasks
 	Attributes map[string]string
 	Free       Resources
 	// Ports are the host ports that no task holds.

@@ -109,6 +109,9 @@ type Progress struct {
 	// StepStarted is when the step began; StepHealthy when all of it was healthy.
 	StepStarted time.Time `json:"stepStarted,omitzero"`
 	StepHealthy time.Time `json:"stepHealthy,omitzero"`
+	// Before is how many instances the request had when the deploy was
+	// submitted. If the deploy fails, it has them again.
+	Before int `json:"instancesBefore,omitempty"`
 }
 
 // FailureReason says why a deploy failed. The values are Singularity's.

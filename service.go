@@ -56,6 +56,10 @@ type ServicePort struct {
 	Port        int64  // on the host
 	ServicePort int64  // the port clients know the service by; 0 means it is not proxied
 	IP          string
+
+	// ContainerPort is the port inside the container, which
+	// traefik.*.loadbalancer.server.port labels name.
+	ContainerPort int64 `json:",omitempty"`
 }
 
 // The labels that Sidecar and Pancake read from a container.

@@ -73,6 +73,11 @@ type Task struct {
 	// KillReason says why Desired is KILL, in plain words.
 	KillReason string    `json:"killReason,omitempty"`
 	Created    time.Time `json:"created"`
+	// FirstHealthy is when the task first counted as healthy; for one that
+	// Sidecar does not watch, when it will have run for ConsiderHealthyAfter.
+	FirstHealthy time.Time `json:"firstHealthy,omitzero"`
+	// Restarts is how many tasks of this instance failed in a row before this one.
+	Restarts int `json:"restarts,omitempty"`
 
 	Status TaskStatus `json:"status"`
 }
@@ -100,17 +105,18 @@ type TaskStatus struct {
 
 // Reasons that the scheduler reacts to; see TaskStatus.Reason.
 const (
-	ReasonImagePull   = "image_pull"    // the registry refused or does not know the image
-	ReasonPortInUse   = "port_in_use"   // something else listens on the host port
-	ReasonCreate      = "create"        // Docker refused to create the container
-	ReasonStart       = "start"         // Docker refused to start it
-	ReasonExited      = "exited"        // the container ended by itself
-	ReasonOOM         = "out_of_memory" // the kernel killed it for exceeding its memory limit
-	ReasonUnhealthy   = "unhealthy"     // Sidecar called it unhealthy for too long
-	ReasonNoDocker    = "no_docker"     // the Docker engine does not answer
-	ReasonKilled      = "killed"        // the scheduler asked for it
-	ReasonAgentLost   = "agent_lost"    // the agent is unreachable
-	ReasonUnknownTask = "unknown_task"  // the agent came back without it
+	ReasonImagePull     = "image_pull"     // the registry refused or does not know the image
+	ReasonPortInUse     = "port_in_use"    // something else listens on the host port
+	ReasonCreate        = "create"         // Docker refused to create the container
+	ReasonStart         = "start"          // Docker refused to start it
+	ReasonExited        = "exited"         // the container ended by itself
+	ReasonOOM           = "out_of_memory"  // the kernel killed it for exceeding its memory limit
+	ReasonContainerGone = "container_gone" // somebody else removed the container
+	ReasonUnhealthy     = "unhealthy"      // Sidecar called it unhealthy for too long
+	ReasonNoDocker      = "no_docker"      // the Docker engine does not answer
+	ReasonKilled        = "killed"         // the scheduler asked for it
+	ReasonAgentLost     = "agent_lost"     // the agent is unreachable
+	ReasonUnknownTask   = "unknown_task"   // the agent came back without it
 )
 
 // Live reports whether the task still holds, or may still hold, its place on its agent.
