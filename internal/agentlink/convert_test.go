@@ -74,7 +74,7 @@ func TestDecodeRefusesWhatIsOutOfBounds(t *testing.T) {
 	}
 }
 
-func second[A any](_ A, err error) error       { return err }
+func second[A any](_ A, err error) error        { return err }
 func third[A, B any](_ A, _ B, err error) error { return err }
 
 func FuzzDecodeAgentMessage(f *testing.F) {

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -206,9 +207,7 @@ func (c *Client) do(ctx context.Context, method, path string, in any, header htt
 	if err != nil {
 		return nil, pancake.Errorf(pancake.Invalid, "scheduler address %q: %w", c.URL, err)
 	}
-	for k, v := range header {
-		req.Header[k] = v
-	}
+	maps.Copy(req.Header, header)
 	if in != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
@@ -256,8 +255,7 @@ var defaultHTTP = &http.Client{Transport: &http.Transport{
 
 // unwrapURL drops the method and address that net/http repeats in its errors.
 func unwrapURL(err error) error {
-	var u *url.Error
-	if errors.As(err, &u) {
+	if u, ok := errors.AsType[*url.Error](err); ok {
 		return u.Err
 	}
 	return err

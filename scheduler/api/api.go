@@ -1,0 +1,179 @@
+// Package api serves the HTTP API of a scheduler that leads, as described in
+// scheduler/client.
+package api
+
+import (
+	"cmp"
+	"context"
+	"net/http"
+	"strconv"
+
+	"github.com/pancake-stack/pancake"
+	"github.com/pancake-stack/pancake/internal/serve"
+	"github.com/pancake-stack/pancake/scheduler/client"
+	"github.com/pancake-stack/pancake/scheduler/events"
+	"github.com/pancake-stack/pancake/scheduler/state"
+)
+
+// Largest bodies, in bytes. A deploy must fit into one transaction of etcd.
+const (
+	maxDeploy = 512 << 10
+	maxScale  = 1 << 10
+)
+
+// Scheduler changes the state and shows it.
+type Scheduler interface {
+	Submit(ctx context.Context, body client.DeployBody) (client.DeployView, error)
+	Scale(ctx context.Context, request string, instances int) error
+	Delete(ctx context.Context, request string) error
+	KillTask(ctx context.Context, task string) error
+	// Read calls fn with what is stored now. It must not be kept or changed.
+	Read(fn func(View))
+}
+
+// Agents reaches the agents.
+type Agents interface {
+	Connected(agent string) bool
+	// Logs calls fn with what a task printed.
+	Logs(ctx context.Context, agent, task string, tail int, follow bool, fn func(source string, data []byte) error) error
+}
+
+// View is the state, and why instances wait, by request.
+type View struct {
+	State    *state.State
+	Unplaced map[string][]client.Unplaced
+}
+
+type api struct {
+	scheduler Scheduler
+	agents    Agents
+	events    *events.Hub
+}
+
+// New serves the API below /v1/.
+func New(s Scheduler, a Agents, hub *events.Hub) http.Handler {
+	h := &api{s, a, hub}
+	mux := http.NewServeMux()
+	for pattern, fn := range map[string]func(http.ResponseWriter, *http.Request) error{
+		"GET /v1/requests":                        h.requests,
+		"GET /v1/requests/{request}":              h.request,
+		"DELETE /v1/requests/{request}":           h.delete,
+		"POST /v1/requests/{request}/scale":       h.scale,
+		"GET /v1/requests/{request}/deploys":      h.deploys,
+		"GET /v1/requests/{request}/deploys/{id}": h.deploy,
+		"POST /v1/deploys":                        h.submit,
+		"GET /v1/tasks":                           h.tasks,
+		"GET /v1/tasks/{task}":                    h.task,
+		"POST /v1/tasks/{task}/kill":              h.kill,
+		"GET /v1/tasks/{task}/logs":               h.logs,
+		"GET /v1/agents":                          h.listAgents,
+		"GET /v1/events":                          h.watch,
+		"/": func(_ http.ResponseWriter, r *http.Request) error {
+			return pancake.Errorf(pancake.NotFound, "there is no %s %s", r.Method, r.URL.Path)
+		},
+	} {
+		mux.Handle(pattern, serve.Handler(fn))
+	}
+	return mux
+}
+
+// read answers with what fn takes from the state.
+func (h *api) read(w http.ResponseWriter, fn func(View) (any, error)) error {
+	var out any
+	var err error
+	h.scheduler.Read(func(v View) { out, err = fn(v) })
+	if err != nil {
+		return err
+	}
+	return serve.JSON(w, http.StatusOK, out)
+}
+
+func (h *api) requests(w http.ResponseWriter, _ *http.Request) error {
+	return h.read(w, func(v View) (any, error) { return v.requests(), nil })
+}
+
+func (h *api) request(w http.ResponseWriter, r *http.Request) error {
+	return h.read(w, func(v View) (any, error) { return v.request(r.PathValue("request")) })
+}
+
+func (h *api) deploys(w http.ResponseWriter, r *http.Request) error {
+	return h.read(w, func(v View) (any, error) { return v.deploys(r.PathValue("request")) })
+}
+
+func (h *api) deploy(w http.ResponseWriter, r *http.Request) error {
+	return h.read(w, func(v View) (any, error) { return v.Deploy(r.PathValue("request"), r.PathValue("id")) })
+}
+
+func (h *api) tasks(w http.ResponseWriter, r *http.Request) error {
+	history, err := flag(r, "history")
+	if err != nil {
+		return err
+	}
+	return h.read(w, func(v View) (any, error) { return v.tasks(r.FormValue("request"), history), nil })
+}
+
+func (h *api) task(w http.ResponseWriter, r *http.Request) error {
+	return h.read(w, func(v View) (any, error) { return v.task(r.PathValue("task")) })
+}
+
+func (h *api) listAgents(w http.ResponseWriter, _ *http.Request) error {
+	return h.read(w, func(v View) (any, error) { return v.agents(h.agents.Connected), nil })
+}
+
+func (h *api) submit(w http.ResponseWriter, r *http.Request) error {
+	var body client.DeployBody
+	if err := serve.ReadJSON(w, r, maxDeploy, &body); err != nil {
+		return err
+	}
+	body.Deploy.User = cmp.Or(body.Deploy.User, r.Header.Get("X-Username"))
+	if err := validate(&body); err != nil {
+		return err
+	}
+	view, err := h.scheduler.Submit(r.Context(), body)
+	if err != nil {
+		return err
+	}
+	return serve.JSON(w, http.StatusAccepted, view)
+}
+
+func (h *api) scale(w http.ResponseWriter, r *http.Request) error {
+	var body client.ScaleBody
+	if err := serve.ReadJSON(w, r, maxScale, &body); err != nil {
+		return err
+	}
+	if err := validInstances(body.Instances); err != nil {
+		return err
+	}
+	if err := h.scheduler.Scale(r.Context(), r.PathValue("request"), body.Instances); err != nil {
+		return err
+	}
+	return h.request(w, r)
+}
+
+func (h *api) delete(w http.ResponseWriter, r *http.Request) error {
+	if err := h.scheduler.Delete(r.Context(), r.PathValue("request")); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusAccepted)
+	return nil
+}
+
+func (h *api) kill(w http.ResponseWriter, r *http.Request) error {
+	if err := h.scheduler.KillTask(r.Context(), r.PathValue("task")); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusAccepted)
+	return nil
+}
+
+func flag(r *http.Request, name string) (bool, error) {
+	text := r.FormValue(name)
+	if text == "" {
+		return false, nil
+	}
+	b, err := strconv.ParseBool(text)
+	if err != nil {
+		return false, pancake.Errorf(pancake.Invalid, "%s=%q is neither true nor false", name, text)
+	}
+	return b, nil
+}

@@ -1,0 +1,99 @@
+package scheduler
+
+import (
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/pancake-stack/pancake"
+	"github.com/pancake-stack/pancake/internal/serve"
+	"github.com/pancake-stack/pancake/scheduler/client"
+	"github.com/pancake-stack/pancake/scheduler/state"
+)
+
+// forwarded marks a call that another scheduler has handed on. It is not
+// handed on again: two schedulers that each take the other for the leader would never stop.
+const forwarded = "X-Pancake-Forwarded"
+
+// handler serves what every scheduler answers itself, and hands the rest to the leader.
+func (s *Scheduler) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
+	mux.Handle("GET /readyz", serve.Handler(s.ready))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(s.metrics.registry, promhttp.HandlerOpts{}))
+	mux.Handle("GET /v1/leader", serve.Handler(s.whoLeads))
+	mux.Handle("/v1/", s.route(s.proxy()))
+	return mux
+}
+
+func (s *Scheduler) ready(w http.ResponseWriter, _ *http.Request) error {
+	if _, err := s.leading(); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusOK)
+	return nil
+}
+
+// leading returns who leads. It fails with Unavailable while nobody does, or
+// while this scheduler does but has not restored the state yet.
+func (s *Scheduler) leading() (state.Leader, error) {
+	if s.current.Load() != nil {
+		return state.Leader{ID: s.cfg.ID, HTTP: s.cfg.AdvertiseHTTP, GRPC: s.cfg.AdvertiseGRPC}, nil
+	}
+	l := s.leader.Load()
+	if l == nil || l.ID == "" || l.ID == s.cfg.ID {
+		return state.Leader{}, pancake.Errorf(pancake.Unavailable, "no scheduler leads at the moment; try again in a few seconds")
+	}
+	return *l, nil
+}
+
+func (s *Scheduler) whoLeads(w http.ResponseWriter, _ *http.Request) error {
+	l, err := s.leading()
+	if err != nil {
+		return err
+	}
+	return serve.JSON(w, http.StatusOK, client.LeaderView{ID: l.ID, HTTP: l.HTTP, GRPC: l.GRPC, Self: l.ID == s.cfg.ID})
+}
+
+// route answers if this scheduler leads, and otherwise has the leader answer.
+func (s *Scheduler) route(proxy http.Handler) http.Handler {
+	return serve.Handler(func(w http.ResponseWriter, r *http.Request) error {
+		if l := s.current.Load(); l != nil {
+			l.handler.ServeHTTP(w, r)
+			return nil
+		}
+		if _, err := s.leading(); err != nil {
+			return err
+		}
+		if r.Header.Get(forwarded) != "" {
+			return pancake.Errorf(pancake.Unavailable, "the lead is changing hands; try again in a few seconds")
+		}
+		proxy.ServeHTTP(w, r)
+		return nil
+	})
+}
+
+// proxy hands calls on to the leader; what streams is passed on at once.
+func (s *Scheduler) proxy() http.Handler {
+	return &httputil.ReverseProxy{
+		Rewrite: func(r *httputil.ProxyRequest) {
+			if l := s.leader.Load(); l != nil {
+				r.SetURL(&url.URL{Scheme: "http", Host: l.HTTP})
+			}
+			r.Out.Header.Set(forwarded, s.cfg.ID)
+		},
+		Transport: &http.Transport{
+			DialContext:         (&net.Dialer{Timeout: 3 * time.Second}).DialContext,
+			MaxIdleConnsPerHost: 32,
+			IdleConnTimeout:     time.Minute,
+		},
+		FlushInterval: -1,
+		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
+			serve.Error(w, r, pancake.Errorf(pancake.Unavailable, "the leading scheduler does not answer: %w; try again in a few seconds", err))
+		},
+	}
+}
