@@ -1,0 +1,93 @@
+package executor
+
+import (
+	"context"
+	"time"
+
+	"github.com/pancake-stack/pancake"
+	"github.com/pancake-stack/pancake/executor/checkpoint"
+	"github.com/pancake-stack/pancake/executor/docker"
+	"github.com/pancake-stack/pancake/executor/step"
+	"github.com/pancake-stack/pancake/internal/agentlink"
+)
+
+// watchEngine tells tasks when their containers end, for as long as ctx lasts.
+// Each time the engine comes back, every task looks again: what happened
+// meanwhile was not heard.
+func (n *node) watchEngine(ctx context.Context) {
+	wait := newBackOff(50*time.Millisecond, 5*time.Second)
+	for ctx.Err() == nil {
+		err := n.engine.Watch(ctx, pancake.LabelAgent, n.agent.ID,
+			func() error { wait.Reset(); return n.resync(ctx) },
+			func(labels map[string]string) { n.lookAgain(labels[pancake.LabelTask]) })
+		if ctx.Err() != nil {
+			return
+		}
+		n.log.WarnContext(ctx, "Docker engine lost; tasks keep their state until it is back", "err", err)
+		sleep(ctx, wait.NextBackOff())
+	}
+}
+
+func (n *node) lookAgain(id string) {
+	if t := n.table.get(id); t != nil {
+		t.mailbox.put(func(m *mail) bool {
+			m.look = true
+			return true
+		})
+	}
+}
+
+// resync has every task look at its container, unless the engine's list says
+// that it runs as known, and takes in containers that are ours and unknown.
+func (n *node) resync(ctx context.Context) error {
+	containers, err := n.engine.List(ctx, pancake.LabelAgent, n.agent.ID)
+	if err != nil {
+		return err
+	}
+	running := map[string]string{}
+	for _, c := range containers {
+		id := c.Labels[pancake.LabelTask]
+		if c.State == docker.Running {
+			running[id] = c.ID
+		}
+		if id != "" && n.table.get(id) == nil {
+			n.adopt(ctx, id, c)
+		}
+	}
+	for id, t := range n.table.all() {
+		last, _ := t.published()
+		if last.State == pancake.TaskRunning && last.ContainerID != "" && running[id] == last.ContainerID {
+			continue
+		}
+		n.lookAgain(id)
+	}
+	return nil
+}
+
+// adopt takes in a container of ours whose checkpoint is lost. The scheduler
+// hears of it as of any other task: it keeps it if it knows it, and kills it
+// otherwise, with drain. One that never ran is of no use to anybody.
+func (n *node) adopt(ctx context.Context, id string, c docker.Container) {
+	now := time.Now()
+	rec := checkpoint.Record{
+		Assignment: agentlink.Assignment{
+			Task: pancake.Task{
+				ID: id, RequestID: c.Labels[pancake.LabelRequest], DeployID: c.Labels[pancake.LabelDeploy], AgentID: n.agent.ID,
+			},
+			Deploy: pancake.Deploy{Container: pancake.Container{Labels: c.Labels}},
+		},
+		ContainerID: c.ID, StartAsked: c.State != docker.Created, Ran: c.State == docker.Running,
+		Status: pancake.TaskStatus{State: pancake.TaskStarting, Sequence: ahead(now), ContainerID: c.ID, Updated: now},
+	}
+	if c.State == docker.Running {
+		rec.Status.State = pancake.TaskRunning
+	}
+	if c.State == docker.Created {
+		rec.Kill = &checkpoint.Kill{Now: true}
+	}
+	rec.Unacked = []pancake.TaskStatus{rec.Status}
+	if n.hold(n.newTask(rec, step.Unknown)) {
+		n.table.news(id, false)
+		n.log.WarnContext(ctx, "container without a checkpoint taken in", "task", id, "container", c.ID, "state", c.State)
+	}
+}
