@@ -1,0 +1,103 @@
+package gossip
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"github.com/hashicorp/memberlist"
+)
+
+// rejoinEvery is how often the seeds that are not members are tried again, so
+// that the two halves of a cluster find each other after a partition that
+// outlasted memberlist's patience.
+const rejoinEvery = 30 * time.Second
+
+// join tries the seeds until one answers, and from then on those that are not
+// members, for ever. Without seeds this host waits to be joined.
+func (g *Gossip) join(ctx context.Context, list *memberlist.Memberlist) error {
+	if len(g.cfg.Seeds) == 0 {
+		close(g.joined)
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	wait := backoff.NewExponentialBackOff()
+	wait.InitialInterval, wait.MaxInterval = 500*time.Millisecond, rejoinEvery
+	told, joined := false, false
+	for {
+		missing := g.missing(ctx)
+		err := g.tryJoin(ctx, list, missing)
+		if !joined && err == nil {
+			joined = true
+			close(g.joined)
+		}
+		next := wait.NextBackOff()
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case g.peers.alive() > 0 || len(missing) == 0:
+			next = max(next, rejoinEvery)
+			told = false
+		case err != nil && !told:
+			told = true // once: the rest is the same
+			g.log.WarnContext(ctx, "no seed answers; this host goes on alone and keeps trying", "seeds", g.cfg.Seeds, "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(next):
+		}
+	}
+}
+
+// Joined is closed once a seed has told all that it knows, or there is none to ask.
+func (g *Gossip) Joined() <-chan struct{} { return g.joined }
+
+// tryJoin returns when the attempt, which cannot be cancelled, has ended, or
+// leaves it behind when ctx does: tcpTimeout ends it.
+func (g *Gossip) tryJoin(ctx context.Context, list *memberlist.Memberlist, seeds []string) error {
+	if len(seeds) == 0 {
+		return nil
+	}
+	done := make(chan error, 1)
+	go func() {
+		_, err := list.Join(seeds)
+		done <- err
+	}()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case err := <-done:
+		return err
+	}
+}
+
+// missing returns the addresses of the seeds that are neither members nor this host.
+func (g *Gossip) missing(ctx context.Context) []string {
+	port := fmt.Sprint(7946)
+	if g.cfg.BindPort > 0 {
+		port = fmt.Sprint(g.cfg.BindPort)
+	}
+	var out []string
+	for _, seed := range g.cfg.Seeds {
+		host, p, err := net.SplitHostPort(seed)
+		if err != nil {
+			host, p = seed, port
+		}
+		lookup, cancel := context.WithTimeout(ctx, tcpTimeout)
+		ips, err := net.DefaultResolver.LookupHost(lookup, host)
+		cancel()
+		if err != nil {
+			g.log.DebugContext(ctx, "a seed has no address", "seed", seed, "err", err)
+			continue
+		}
+		for _, ip := range ips {
+			if addr := net.JoinHostPort(ip, p); !g.peers.isAlive(addr) {
+				out = append(out, addr)
+			}
+		}
+	}
+	return out
+}
