@@ -1,0 +1,169 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"net"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/spf13/cobra"
+
+	"github.com/pancake-stack/pancake/executor"
+	"github.com/pancake-stack/pancake/executor/docker"
+	"github.com/pancake-stack/pancake/internal/lifecycle"
+	"github.com/pancake-stack/pancake/internal/serve"
+	"github.com/pancake-stack/pancake/sidecar"
+)
+
+type agentFlags struct {
+	nodeFlags
+	scheduler   string
+	advertise   string
+	http        string
+	gossip      string
+	seeds       string
+	clusterName string
+	domain      string
+	dataDir     string
+	drain       time.Duration
+	foreign     bool
+	insecure    bool
+}
+
+func newAgentCommand(env *environment) *cobra.Command {
+	var f agentFlags
+	cmd := &cobra.Command{
+		Use:   "agent",
+		Short: "Run a node: the executor that runs tasks, and the Sidecar that announces them",
+		Long: `Run a node. Its executor dials the scheduler, offers what the machine has, and
+runs tasks as Docker containers; its Sidecar checks them, and tells all other
+nodes by gossip. A restart leaves the containers alone and finds them again.`,
+		Example: examples(
+			"pancake agent --scheduler 127.0.0.1:7098",
+			"pancake agent --advertise 127.0.0.2 --hostname node-2 --data-dir .pancake/node-2 \\",
+			"    --attributes 'rack:r1' --resources 'cpus:1;mem:512' --seeds 127.0.0.3:7946",
+		),
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return runAgent(cmd.Context(), env, f) },
+	}
+	flags := cmd.Flags()
+	f.nodeFlags.add(flags)
+	flags.StringVar(&f.scheduler, "scheduler", "127.0.0.1:7098", "`addresses` that the schedulers listen on for agents, host:port,…")
+	flags.StringVar(&f.advertise, "advertise", "127.0.0.1", "`IP` address at which others reach this node and its tasks")
+	flags.StringVar(&f.http, "http", "", "`address` that the Sidecar's API listens on (default: port 7777 of --advertise)")
+	flags.StringVar(&f.gossip, "gossip", "", "`address` that gossip listens on (default: port 7946 of --advertise)")
+	flags.StringVar(&f.seeds, "seeds", "", "`addresses` of some other nodes' gossip, host:port,…; they need not be up")
+	flags.StringVar(&f.clusterName, "cluster-name", "default", "`name` of the gossip cluster; nodes of another are ignored")
+	flags.StringVar(&f.domain, "domain", "localhost", "`domain` below which services are routed: <service>.<domain>")
+	flags.StringVar(&f.dataDir, "data-dir", ".pancake/agent", "`directory` for what must survive a restart")
+	flags.DurationVar(&f.drain, "drain", 10*time.Second, "`time` that traffic gets to move away before a task is stopped")
+	flags.BoolVar(&f.foreign, "foreign-containers", true, "also announce containers that Pancake did not start")
+	flags.BoolVar(&f.insecure, "insecure", false, insecureHelp)
+	return cmd
+}
+
+func runAgent(ctx context.Context, env *environment, f agentFlags) error {
+	log, err := env.logger()
+	if err != nil {
+		return err
+	}
+	f.http = cmp.Or(f.http, net.JoinHostPort(f.advertise, "7777"))
+	f.gossip = cmp.Or(f.gossip, net.JoinHostPort(f.advertise, "7946"))
+	if err := loopbackOnly(f.insecure, map[string]string{"advertise": f.advertise, "http": f.http, "gossip": f.gossip}); err != nil {
+		return err
+	}
+	dir, err := openDataDir(f.dataDir, "agent")
+	if err != nil {
+		return err
+	}
+	defer dir.close()
+	n, err := newNode(ctx, env.getenv, nodeConfig{agentFlags: f, dir: dir, log: log})
+	if err != nil {
+		return err
+	}
+	return runParts(ctx, env.say, log, n.parts(), func() {
+		env.say("\nPancake is ready: agent %s, Sidecar http://%s", n.id, f.http)
+	})
+}
+
+// node is the executor and the Sidecar of one machine.
+type node struct {
+	id         string
+	sidecarURL string
+	executor   *executor.Executor
+	sidecar    *sidecar.Sidecar
+}
+
+// parts are the Sidecar first, for the executor learns its tasks' health there.
+func (n *node) parts() []lifecycle.Part {
+	return []lifecycle.Part{sidecarPart(n.sidecar), executorPart(n.executor)}
+}
+
+// nodeConfig is what newNode builds from.
+type nodeConfig struct {
+	agentFlags
+	dir *dataDir
+	log logger
+}
+
+// newNode checks the settings, asks Docker whether it is there, and takes the
+// addresses, so that whatever is in the way is said before anything starts.
+func newNode(ctx context.Context, getenv func(string) string, cfg nodeConfig) (*node, error) {
+	attributes, resources, err := cfg.words()
+	if err != nil {
+		return nil, err
+	}
+	hostname, err := cfg.host()
+	if err != nil {
+		return nil, err
+	}
+	gossipHost, gossipPort, err := splitHostPort("gossip", cfg.gossip)
+	if err != nil {
+		return nil, err
+	}
+	id, err := executor.AgentID(cfg.dir.path)
+	if err != nil {
+		return nil, err
+	}
+	engine := docker.Config{Host: cfg.docker}
+	if err := pingDocker(ctx, engine); err != nil {
+		return nil, err
+	}
+	n := &node{id: id, sidecarURL: "http://" + cfg.http}
+	metrics := prometheus.NewRegistry() // of the whole node; the Sidecar serves it
+	side := sidecar.Config{
+		Hostname: hostname, AdvertiseIP: cfg.advertise, BindAddr: gossipHost, BindPort: gossipPort,
+		ClusterName: cfg.clusterName, Seeds: list(cfg.seeds), DockerHost: cfg.docker,
+		Agent: id, ForeignContainers: cfg.foreign, TraefikDomain: cfg.domain,
+		Log: cfg.log.With("part", "sidecar"), Metrics: metrics,
+	}
+	if err := sidecar.FromEnv(getenv, &side); err != nil {
+		return nil, err
+	}
+	if side.Listener, err = serve.Listen(ctx, cfg.http); err != nil {
+		return nil, err
+	}
+	if n.sidecar, err = sidecar.New(side); err != nil {
+		return nil, err
+	}
+	n.executor, err = executor.New(executor.Config{
+		DataDir: cfg.dir.path, AgentID: id, Hostname: hostname, Address: cfg.advertise,
+		SchedulerAddrs: list(cfg.scheduler), Attributes: attributes, Resources: resources, Version: buildVersion(),
+		Docker: engine, SidecarURL: n.sidecarURL, DrainDuration: cfg.drain,
+		Log: cfg.log.With("part", "executor"), Metrics: metrics,
+	})
+	return n, err
+}
+
+// pingDocker says early and plainly when there is no Docker engine.
+func pingDocker(ctx context.Context, cfg docker.Config) error {
+	engine, err := docker.New(cfg)
+	if err != nil {
+		return err
+	}
+	defer engine.Close()
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	return engine.Ping(ctx)
+}

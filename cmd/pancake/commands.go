@@ -1,0 +1,25 @@
+package main
+
+import "github.com/spf13/cobra"
+
+// The groups of commands in the help.
+const (
+	groupServices = "services"
+	groupDaemons  = "daemons"
+)
+
+// commands lists the constructors of the subcommands by group.
+func commands() map[string][]func(*environment) *cobra.Command {
+	return map[string][]func(*environment) *cobra.Command{
+		groupServices: {
+			newReleaseCommand,
+			newStatusCommand,
+			newLogsCommand,
+			newScaleCommand,
+			newDeleteCommand,
+			newAgentsCommand,
+		},
+		groupDaemons: {newDevCommand, newSchedulerCommand, newAgentCommand},
+		"":           {newVersionCommand},
+	}
+}

@@ -1,0 +1,251 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pancake-stack/pancake"
+	"github.com/pancake-stack/pancake/executor"
+	"github.com/pancake-stack/pancake/executor/docker"
+	"github.com/pancake-stack/pancake/internal/lifecycle"
+	"github.com/pancake-stack/pancake/internal/serve"
+)
+
+type devFlags struct {
+	nodeFlags
+	etcdFlags
+	http, grpc          string
+	sidecarHTTP, gossip string
+	dataDir             string
+	drain               time.Duration
+	ingress             ingressFlags
+	detach              bool
+	readyFD             int
+}
+
+const defaultDevDir = ".pancake"
+
+func newDevCommand(env *environment) *cobra.Command {
+	var f devFlags
+	cmd := &cobra.Command{
+		Use:   "dev",
+		Short: "Run everything on this machine",
+		Long: `Run all of Pancake on this machine: etcd, scheduler, executor and Sidecar in one
+process, and Traefik beside it. Everything listens on loopback.
+
+Ctrl-C stops the platform and leaves the tasks running; the next start continues
+with them. "pancake dev down" stops both.`,
+		Example: examples(
+			"pancake dev",
+			"pancake dev --detach",
+			"pancake dev down",
+		),
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if f.detach {
+				return detach(cmd.Context(), env, cmd, f.dataDir)
+			}
+			if f.readyFD == 0 && !cmd.Flags().Changed("log-level") {
+				env.global.logLevel = "warn" // a person reads along; a log file may have it all
+			}
+			return runDev(cmd.Context(), env, f)
+		},
+	}
+	flags := cmd.Flags()
+	f.nodeFlags.add(flags)
+	flags.StringVar(&f.http, "http", "127.0.0.1:7099", "`address` that the API listens on")
+	flags.StringVar(&f.grpc, "grpc", "127.0.0.1:7098", "`address` that agents dial")
+	flags.StringVar(&f.sidecarHTTP, "sidecar-http", "127.0.0.1:7777", "`address` that the Sidecar's API listens on")
+	flags.StringVar(&f.gossip, "gossip", "127.0.0.1:7946", "`address` that gossip listens on")
+	flags.StringVar(&f.listen, "etcd-listen", "127.0.0.1:2379", "`address` that the embedded etcd listens on for clients")
+	flags.StringVar(&f.peerListen, "etcd-peer-listen", "127.0.0.1:2380", "`address` that the embedded etcd listens on for peers")
+	flags.StringVar(&f.dataDir, "data-dir", defaultDevDir, "`directory` for what must survive a restart")
+	flags.DurationVar(&f.drain, "drain", 2*time.Second, "`time` that traffic gets to move away before a task is stopped")
+	f.ingress.add(flags)
+	flags.BoolVarP(&f.detach, "detach", "d", false, "start in the background, and return when everything is ready")
+	flags.IntVar(&f.readyFD, readyFDFlag, 0, "file descriptor to report the start on")
+	_ = flags.MarkHidden(readyFDFlag) // fails only for a flag that does not exist
+	cmd.AddCommand(newDevDownCommand(env))
+	return cmd
+}
+
+func newDevDownCommand(env *environment) *cobra.Command {
+	var dataDir, dockerHost string
+	var purge, keepTasks bool
+	cmd := &cobra.Command{
+		Use:   "down",
+		Short: "Stop what \"pancake dev\" runs, and its tasks",
+		Example: examples(
+			"pancake dev down               # stop the platform and the tasks; keep what is deployed",
+			"pancake dev down --keep-tasks  # stop the platform only",
+			"pancake dev down --purge       # and forget everything",
+		),
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if purge && keepTasks {
+				return pancake.Errorf(pancake.Invalid, "--purge forgets the tasks and --keep-tasks keeps them running: use one of them")
+			}
+			return devDown(cmd.Context(), env, dataDir, docker.Config{Host: dockerHost}, purge, keepTasks)
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&dataDir, "data-dir", defaultDevDir, "`directory` that \"pancake dev\" was started with")
+	flags.StringVar(&dockerHost, "docker", "", "`address` of the Docker engine (default: DOCKER_HOST, else unix:///var/run/docker.sock)")
+	flags.BoolVar(&purge, "purge", false, "delete the data directory too")
+	flags.BoolVar(&keepTasks, "keep-tasks", false, "leave the tasks running")
+	return cmd
+}
+
+func runDev(ctx context.Context, env *environment, f devFlags) error {
+	log, err := env.logger()
+	if err != nil {
+		return err
+	}
+	say, done, err := announcer(env, f.readyFD)
+	if err != nil {
+		return err
+	}
+	defer done(false)
+	if err := loopbackOnly(false, map[string]string{
+		"http": f.http, "grpc": f.grpc, "sidecar-http": f.sidecarHTTP, "gossip": f.gossip,
+		"etcd-listen": f.listen, "etcd-peer-listen": f.peerListen, "ingress-http": f.ingress.http, "ingress-https": f.ingress.https,
+	}); err != nil {
+		return err
+	}
+	dir, err := openDataDir(f.dataDir, "dev")
+	if err != nil {
+		return err
+	}
+	defer dir.close()
+	parts, err := devParts(ctx, env, f, dir, log)
+	if err != nil {
+		return err
+	}
+	return runParts(ctx, say, log, parts, func() {
+		f.welcome(say)
+		done(true)
+	})
+}
+
+// devParts prepares all parts, in the order in which they start.
+func devParts(ctx context.Context, env *environment, f devFlags, dir *dataDir, log logger) ([]lifecycle.Part, error) {
+	host, _, err := net.SplitHostPort(f.grpc)
+	if err != nil {
+		return nil, pancake.Errorf(pancake.Invalid, "--grpc %q is not host:port", f.grpc)
+	}
+	n, err := newNode(ctx, env.getenv, nodeConfig{dir: dir, log: log, agentFlags: agentFlags{
+		nodeFlags: f.nodeFlags, scheduler: f.grpc, advertise: host, http: f.sidecarHTTP, gossip: f.gossip,
+		clusterName: "dev", domain: "localhost", drain: f.drain, foreign: true,
+	}})
+	if err != nil {
+		return nil, err
+	}
+	leader := schedulerConfig(log, f.http, f.grpc)
+	if leader.HTTP, err = serve.Listen(ctx, f.http); err != nil {
+		return nil, err
+	}
+	if leader.GRPC, err = serve.Listen(ctx, f.grpc); err != nil {
+		return nil, err
+	}
+	store := newEtcdPart(f.etcdFlags.embedded(dir.join("etcd"), log))
+	parts := append([]lifecycle.Part{store.part(), schedulerPart(leader, store.client)}, n.parts()...)
+	if !f.ingress.off {
+		ingress, err := f.ingress.part(ctx, dir, n.sidecarURL, log)
+		if err != nil {
+			return nil, err
+		}
+		parts = append(parts, ingress)
+	}
+	return parts, nil
+}
+
+func (f devFlags) welcome(say func(string, ...any)) {
+	say("\nPancake is ready.\n")
+	if !f.ingress.off {
+		say("  services   http://<service>.localhost%s/  https://<service>.localhost%s/", port(f.ingress.http), port(f.ingress.https))
+	}
+	say("  scheduler  http://%s", f.http)
+	say("  sidecar    http://%s/api/services.json", f.sidecarHTTP)
+	say("\nDeploy something: pancake release examples/hello -e dev -t 1")
+}
+
+// port is ":8080" of "127.0.0.1:8080".
+func port(addr string) string {
+	_, p, err := net.SplitHostPort(addr)
+	if err != nil {
+		return ""
+	}
+	return ":" + p
+}
+
+// announcer says how the start goes: to stdout, or to the process that started
+// this one in the background. done ends it; ready says that all went well.
+func announcer(env *environment, fd int) (say func(string, ...any), done func(ready bool), err error) {
+	if fd == 0 {
+		return env.say, func(bool) {}, nil
+	}
+	pipe := os.NewFile(uintptr(fd), "ready")
+	if pipe == nil {
+		return nil, nil, pancake.Errorf(pancake.Invalid, "--%s %d is no open file descriptor", readyFDFlag, fd)
+	}
+	// Whoever waits may be gone; that must not stop us.
+	say = func(format string, args ...any) { _, _ = fmt.Fprintf(pipe, format+"\n", args...) }
+	done = func(ready bool) {
+		if ready {
+			say("%s", readyMark)
+		}
+		_ = pipe.Close()
+	}
+	return say, done, nil
+}
+
+// devDown stops the platform, then its tasks, then forgets it all, as far as asked to.
+func devDown(ctx context.Context, env *environment, path string, engine docker.Config, purge, keepTasks bool) error {
+	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
+		env.say("nothing to stop: there is no %s", path)
+		return nil
+	}
+	stopped, err := stopHolder(ctx, path)
+	if err != nil {
+		return err
+	}
+	if stopped {
+		env.say("stopped Pancake")
+	}
+	if !keepTasks {
+		id, err := executor.AgentID(path)
+		if err != nil {
+			return err
+		}
+		n, err := removeTasks(ctx, engine, id)
+		if err != nil {
+			return err
+		}
+		env.say("removed %d containers", n)
+	}
+	if purge {
+		if err := os.RemoveAll(path); err != nil {
+			return pancake.Errorf(pancake.Failed, "delete the data directory: %w", err)
+		}
+		env.say("deleted %s", path)
+	}
+	return nil
+}
+
+// downGrace is the time from SIGTERM to SIGKILL for tasks that "dev down" stops.
+const downGrace = 5 * time.Second
+
+func removeTasks(ctx context.Context, cfg docker.Config, agentID string) (int, error) {
+	engine, err := docker.New(cfg)
+	if err != nil {
+		return 0, err
+	}
+	defer engine.Close()
+	return executor.RemoveAll(ctx, engine, agentID, downGrace)
+}

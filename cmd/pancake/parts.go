@@ -1,0 +1,126 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/pancake-stack/pancake"
+	"github.com/pancake-stack/pancake/executor"
+	"github.com/pancake-stack/pancake/internal/etcd"
+	"github.com/pancake-stack/pancake/internal/lifecycle"
+	"github.com/pancake-stack/pancake/scheduler"
+	store "github.com/pancake-stack/pancake/scheduler/etcd"
+	"github.com/pancake-stack/pancake/sidecar"
+)
+
+// etcdPart is the embedded store.
+type etcdPart struct {
+	cfg    etcd.Config
+	server *etcd.Server
+	up     chan struct{}
+}
+
+func newEtcdPart(cfg etcd.Config) *etcdPart { return &etcdPart{cfg: cfg, up: make(chan struct{})} }
+
+func (p *etcdPart) part() lifecycle.Part {
+	return lifecycle.Part{Name: "etcd", Run: p.run, Ready: p.ready}
+}
+
+func (p *etcdPart) run(ctx context.Context) error {
+	server, err := etcd.Embed(ctx, p.cfg)
+	if err != nil {
+		return err
+	}
+	p.server = server
+	close(p.up)
+	select {
+	case err = <-server.Err():
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	return errors.Join(err, server.Close())
+}
+
+// client is the store's, once the part is ready.
+func (p *etcdPart) client() (*clientv3.Client, error) { return p.server.Client, nil }
+
+func (p *etcdPart) ready(ctx context.Context) error {
+	select {
+	case <-p.up:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// schedulerPart runs a scheduler on the store that open returns.
+func schedulerPart(cfg scheduler.Config, open func() (*clientv3.Client, error)) lifecycle.Part {
+	return lifecycle.Part{
+		Name: "scheduler",
+		Run: func(ctx context.Context) error {
+			c, err := open()
+			if err != nil {
+				return err
+			}
+			store, err := store.Open(ctx, c)
+			if err != nil {
+				return err
+			}
+			cfg.Store = store
+			s, err := scheduler.New(cfg)
+			if err != nil {
+				return err
+			}
+			return s.Run(ctx)
+		},
+		Ready: answers("http://" + cfg.HTTP.Addr().String() + "/readyz"),
+	}
+}
+
+func sidecarPart(s *sidecar.Sidecar) lifecycle.Part {
+	return lifecycle.Part{Name: "sidecar", Run: s.Run, Ready: s.Ready}
+}
+
+// executorPart is ready when the scheduler knows the agent.
+func executorPart(e *executor.Executor) lifecycle.Part {
+	return lifecycle.Part{Name: "executor", Run: e.Run, Ready: e.Ready}
+}
+
+// answers waits until a GET of url is answered with 2xx.
+func answers(url string) func(context.Context) error {
+	return func(ctx context.Context) error {
+		return lifecycle.Poll(ctx, func(ctx context.Context) error {
+			ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+			defer cancel()
+			req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+			if err != nil {
+				return err
+			}
+			resp, err := http.DefaultClient.Do(req)
+			if err != nil {
+				return err
+			}
+			defer resp.Body.Close()
+			_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, 1<<16)) // so that the connection is reused
+			if resp.StatusCode >= 300 {
+				return pancake.Errorf(pancake.Unavailable, "%s: %s", url, resp.Status)
+			}
+			return nil
+		})
+	}
+}
+
+// runParts runs the parts and says a line for each as it becomes ready.
+func runParts(ctx context.Context, say func(string, ...any), log *slog.Logger, parts []lifecycle.Part, running func()) error {
+	started := func(p lifecycle.Part, took time.Duration) {
+		say("%-10s ready in %s", p.Name, took.Round(time.Millisecond))
+		log.DebugContext(ctx, "part ready", "part", p.Name, "took", took)
+	}
+	return lifecycle.Run(ctx, parts, started, running)
+}

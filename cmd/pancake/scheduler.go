@@ -1,0 +1,110 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"time"
+
+	"github.com/spf13/cobra"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/pancake-stack/pancake/internal/etcd"
+	"github.com/pancake-stack/pancake/internal/lifecycle"
+	"github.com/pancake-stack/pancake/internal/serve"
+	"github.com/pancake-stack/pancake/scheduler"
+)
+
+// etcdFlags say where the store is.
+type etcdFlags struct {
+	endpoints          string
+	listen, peerListen string
+}
+
+type schedulerFlags struct {
+	etcdFlags
+	http, grpc                   string
+	advertiseHTTP, advertiseGRPC string
+	dataDir                      string
+	agentTimeout                 time.Duration
+	insecure                     bool
+}
+
+func newSchedulerCommand(env *environment) *cobra.Command {
+	var f schedulerFlags
+	cmd := &cobra.Command{
+		Use:   "scheduler",
+		Short: "Run a scheduler: the API, placement and deploys",
+		Long: `Run a scheduler. It keeps its state in etcd: in an embedded one under --data-dir,
+or in the cluster that --etcd names (3.4 or newer). Several schedulers on one
+etcd elect a leader; the others hand calls and agents on to it.`,
+		Example: examples(
+			"pancake scheduler",
+			"pancake scheduler --etcd 127.0.0.1:2379 --http 127.0.0.1:7199 --grpc 127.0.0.1:7198",
+		),
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return runScheduler(cmd.Context(), env, f) },
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&f.http, "http", "127.0.0.1:7099", "`address` that the API listens on")
+	flags.StringVar(&f.grpc, "grpc", "127.0.0.1:7098", "`address` that agents dial")
+	flags.StringVar(&f.advertiseHTTP, "advertise-http", "", "`address` of the API that other schedulers hand calls on to (default: --http)")
+	flags.StringVar(&f.advertiseGRPC, "advertise-grpc", "", "`address` that other schedulers send agents to (default: --grpc)")
+	flags.StringVar(&f.endpoints, "etcd", "", "`addresses` of an existing etcd cluster, host:port,… (default: an embedded one)")
+	flags.StringVar(&f.listen, "etcd-listen", "127.0.0.1:2379", "`address` that the embedded etcd listens on for clients")
+	flags.StringVar(&f.peerListen, "etcd-peer-listen", "127.0.0.1:2380", "`address` that the embedded etcd listens on for peers")
+	flags.StringVar(&f.dataDir, "data-dir", ".pancake/scheduler", "`directory` for what must survive a restart")
+	flags.DurationVar(&f.agentTimeout, "agent-timeout", time.Minute, "silence after which an agent is given up and its tasks are replaced, `duration`")
+	flags.BoolVar(&f.insecure, "insecure", false, insecureHelp)
+	return cmd
+}
+
+func runScheduler(ctx context.Context, env *environment, f schedulerFlags) error {
+	log, err := env.logger()
+	if err != nil {
+		return err
+	}
+	if err := loopbackOnly(f.insecure, map[string]string{
+		"http": f.http, "grpc": f.grpc, "etcd-listen": f.listen, "etcd-peer-listen": f.peerListen,
+	}); err != nil {
+		return err
+	}
+	dir, err := openDataDir(f.dataDir, "scheduler")
+	if err != nil {
+		return err
+	}
+	defer dir.close()
+	cfg := schedulerConfig(log, cmp.Or(f.advertiseHTTP, f.http), cmp.Or(f.advertiseGRPC, f.grpc))
+	cfg.HardTimeout = f.agentTimeout
+	if cfg.HTTP, err = serve.Listen(ctx, f.http); err != nil {
+		return err
+	}
+	if cfg.GRPC, err = serve.Listen(ctx, f.grpc); err != nil {
+		return err
+	}
+	parts, err := f.parts(ctx, cfg, dir, log)
+	if err != nil {
+		return err
+	}
+	return runParts(ctx, env.say, log, parts, func() {
+		env.say("\nPancake is ready: API http://%s, agents dial %s", f.http, f.grpc)
+	})
+}
+
+// parts are the scheduler and, unless the store is elsewhere, the store.
+func (f schedulerFlags) parts(ctx context.Context, cfg scheduler.Config, dir *dataDir, log logger) ([]lifecycle.Part, error) {
+	if f.endpoints == "" {
+		store := newEtcdPart(f.etcdFlags.embedded(dir.join("etcd"), log))
+		return []lifecycle.Part{store.part(), schedulerPart(cfg, store.client)}, nil
+	}
+	client, err := etcd.Dial(ctx, list(f.endpoints))
+	if err != nil {
+		return nil, err
+	}
+	return []lifecycle.Part{schedulerPart(cfg, func() (*clientv3.Client, error) { return client, nil })}, nil
+}
+
+// schedulerConfig is what "scheduler" and "dev" have in common. No two
+// schedulers share an address, and a restart keeps it: it serves as the ID.
+func schedulerConfig(log logger, http, grpc string) scheduler.Config {
+	return scheduler.Config{ID: http, AdvertiseHTTP: http, AdvertiseGRPC: grpc, Log: log.With("part", "scheduler")}
+}
