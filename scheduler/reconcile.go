@@ -53,10 +53,11 @@ func (l *lead) reconcile(ctx context.Context) []string {
 // change, and returns the tasks that may start now.
 func (l *lead) settle(ctx context.Context, id string) []launch {
 	waited := l.waiting[id]
+	delete(l.waiting, id)
 	for range maxRounds {
 		r := l.work.Requests[id]
 		if r == nil {
-			break
+			return nil
 		}
 		p := deploy.Reconcile(l.input(r, waited))
 		if p.Deploy != nil {
@@ -68,12 +69,12 @@ func (l *lead) settle(ctx context.Context, id string) []launch {
 		}
 		if p.Gone {
 			l.change(state.Change{ForgetRequest: id})
-			break
+			return nil
 		}
 		l.wakes.add(p.Wake, id)
 		return l.due(r, p.Launch, waited)
 	}
-	delete(l.waiting, id)
+	l.wakes.add(l.now, id) // go on in the next turn
 	return nil
 }
 
@@ -116,7 +117,6 @@ func (l *lead) advance(ctx context.Context, r *pancake.Request, p deploy.Plan) {
 
 // due returns the launches that need not wait for their back-off, and notes the others.
 func (l *lead) due(r *pancake.Request, launches []deploy.Launch, waited map[deploy.Slot]client.Unplaced) []launch {
-	delete(l.waiting, r.ID)
 	var out []launch
 	for _, n := range launches {
 		if n.NotBefore.After(l.now) {

@@ -88,6 +88,10 @@ func (l *logs) run(ctx context.Context, name, environment string) error {
 	if len(tasks) == 0 {
 		return l.ended(ctx, view.Request.ID)
 	}
+	leaving := func(t pancake.Task) bool { return t.Desired == pancake.DesiredKill }
+	if staying := slices.DeleteFunc(slices.Clone(tasks), leaving); len(staying) > 0 {
+		tasks = staying // the ones that are being replaced would only confuse
+	}
 	l.prefixed = len(tasks) > 1
 	var failed error
 	for _, t := range tasks {

@@ -27,19 +27,18 @@ Ctrl-C stops waiting; the scheduler goes on.`,
 		Example: examples(
 			"pancake scale hello -e dev 3",
 			"pancake scale dev_hello --instances 3",
-			"pancake scale dev_hello 0    # stop it, but keep it known",
 		),
 		Args: arguments(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 2 {
 				n, err := strconv.Atoi(args[1])
-				if err != nil || instances >= 0 && instances != n {
+				if err != nil || instances > 0 && instances != n {
 					return pancake.Errorf(pancake.Invalid, "say the number of instances once, for example: pancake scale %s 3", args[0])
 				}
 				instances = n
 			}
-			if instances < 0 {
-				return pancake.Errorf(pancake.Invalid, "say how many instances, 0 or more, for example: pancake scale %s 3", args[0])
+			if instances < 1 {
+				return pancake.Errorf(pancake.Invalid, "say how many instances, 1 or more, for example: pancake scale %s 3. To stop all: pancake delete %s", args[0], args[0])
 			}
 			view, err := resolveRequest(cmd.Context(), env.client(), args[0], environment)
 			if err != nil {
@@ -49,8 +48,7 @@ Ctrl-C stops waiting; the scheduler goes on.`,
 		},
 	}
 	addEnvironmentFlag(env, cmd, &environment)
-	cmd.Flags().IntVar(&instances, "instances", -1, "`number` of instances")
-	cmd.Flags().Lookup("instances").DefValue = "" // -1 is no number that anybody may give
+	cmd.Flags().IntVar(&instances, "instances", 0, "`number` of instances, as the argument says it")
 	cmd.Flags().DurationVar(&timeout, "timeout", 10*time.Minute, "how long to wait; the scheduler goes on afterwards")
 	cmd.ValidArgsFunction = completeRequests(env, false)
 	return cmd

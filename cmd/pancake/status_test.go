@@ -157,7 +157,7 @@ func TestScale(t *testing.T) {
 		"no number":    {[]string{"hello", "many"}, after, exitUsage, "pancake: say the number of instances once"},
 		"two numbers":  {[]string{"hello", "2", "--instances", "3"}, after, exitUsage, "pancake: say the number of instances once"},
 		"nothing said": {[]string{"hello"}, after, exitUsage, "pancake: say how many instances"},
-		"negative":     {[]string{"hello", "--", "-1"}, after, exitUsage, "pancake: say how many instances, 0 or more"},
+		"negative":     {[]string{"hello", "--", "-1"}, after, exitUsage, "pancake: say how many instances, 1 or more"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := &fakeScheduler{requests: []client.RequestView{before}, settled: []client.RequestView{test.settled}}
@@ -183,16 +183,14 @@ func TestScaledWaitsForSurplus(t *testing.T) {
 		n    int
 		want bool
 	}{
-		"there":                {aRequest(2, "1_new", one, two), 2, true},
-		"one missing":          {aRequest(2, "1_new", one), 2, false},
-		"one leaving":          {aRequest(1, "1_new", one, leaving), 1, false},
-		"one ended":            {aRequest(1, "1_new", one, ended), 1, true},
-		"none":                 {aRequest(0, "1_new"), 0, true},
-		"not yet accepted":     {aRequest(1, "1_new", one, two), 2, false},
-		"nobody watches it":    {aRequest(1, "1_new", unwatched), 1, true},
-		"and it is new":        {aRequest(1, "1_new", unwatched), 1, false},
-		"one is not healthy":   {aRequest(1, "1_new", aTask(1, "1_new", pancake.TaskRunning, pancake.Unhealthy)), 1, false},
-		"none, and one leaves": {aRequest(0, "1_new", leaving), 0, false},
+		"there":              {aRequest(2, "1_new", one, two), 2, true},
+		"one missing":        {aRequest(2, "1_new", one), 2, false},
+		"one leaving":        {aRequest(1, "1_new", one, leaving), 1, false},
+		"one ended":          {aRequest(1, "1_new", one, ended), 1, true},
+		"not yet accepted":   {aRequest(1, "1_new", one, two), 2, false},
+		"nobody watches it":  {aRequest(1, "1_new", unwatched), 1, true},
+		"and it is new":      {aRequest(1, "1_new", unwatched), 1, false},
+		"one is not healthy": {aRequest(1, "1_new", aTask(1, "1_new", pancake.TaskRunning, pancake.Unhealthy)), 1, false},
 	} {
 		now := time.Now()
 		if name == "and it is new" {

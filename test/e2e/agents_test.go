@@ -35,7 +35,7 @@ func TestTwoAgents(t *testing.T) {
 		t.Helper()
 		p := start(t, "agent", "--data-dir", filepath.Join(dir, ip), "--hostname", "node-"+ip, "--advertise", ip,
 			"--scheduler", grpcAddr, "--http", freeAddr(t, ip), "--gossip", gossip[ip], "--seeds", gossip[seed],
-			"--attributes", "rack:r"+ip[len(ip)-1:], "--drain", "1s", "--resources", "cpus:1;mem:512")
+			"--foreign-containers=false", "--attributes", "rack:r"+ip[len(ip)-1:], "--drain", "1s", "--resources", "cpus:1;mem:512")
 		p.waitFor("Pancake is ready")
 		return p
 	}

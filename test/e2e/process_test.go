@@ -94,7 +94,7 @@ func (p *process) waitFor(text string) {
 // run runs bin/pancake to its end and returns what it printed and its exit code.
 func run(t *testing.T, dir string, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 3*time.Minute) // it also cleans up
 	defer cancel()
 	cmd := exec.CommandContext(ctx, binary(t, "pancake"), args...)
 	var out, errs bytes.Buffer
