@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -37,6 +38,21 @@ type Client struct {
 	Timeout time.Duration
 	// User is sent as X-Username, as nmesos does.
 	User string
+	// Token says who calls. It is sent over https only: a scheduler without TLS
+	// knows no tokens, and others could read it on the way.
+	Token string
+}
+
+// NewHTTP makes what Client.HTTP needs to check a scheduler in another way than by
+// the host name in its certificate, or to show a certificate of the caller's own.
+func NewHTTP(cfg *tls.Config) *http.Client {
+	return &http.Client{Transport: &http.Transport{
+		DialContext:         (&net.Dialer{Timeout: 3 * time.Second}).DialContext,
+		TLSClientConfig:     cfg,
+		TLSHandshakeTimeout: 5 * time.Second,
+		MaxIdleConnsPerHost: 8,
+		IdleConnTimeout:     time.Minute,
+	}}
 }
 
 // Requests lists all requests, by id.
@@ -214,6 +230,9 @@ func (c *Client) do(ctx context.Context, method, path string, in any, header htt
 	if c.User != "" {
 		req.Header.Set("X-Username", c.User)
 	}
+	if c.Token != "" && req.URL.Scheme == "https" {
+		req.Header.Set("Authorization", "Bearer "+c.Token)
+	}
 	resp, err := cmp.Or(c.HTTP, defaultHTTP).Do(req)
 	if err != nil {
 		return nil, pancake.Errorf(pancake.Unavailable,
@@ -247,11 +266,7 @@ func (c *Client) base() string {
 }
 
 // defaultHTTP is shared so that connections are reused; it holds no state of ours.
-var defaultHTTP = &http.Client{Transport: &http.Transport{
-	DialContext:         (&net.Dialer{Timeout: 3 * time.Second}).DialContext,
-	MaxIdleConnsPerHost: 8,
-	IdleConnTimeout:     time.Minute,
-}}
+var defaultHTTP = NewHTTP(nil)
 
 // unwrapURL drops the method and address that net/http repeats in its errors.
 func unwrapURL(err error) error {
