@@ -91,7 +91,7 @@ func New(cfg Config) (*Scheduler, error) {
 	cfg.ReplacementBurst = cmp.Or(cfg.ReplacementBurst, 200)
 	cfg.Log = cmp.Or(cfg.Log, slog.Default())
 	s := &Scheduler{cfg: cfg, log: cfg.Log}
-	s.links = agents.New(agents.Config{Leader: s.leaderGRPC, Heartbeat: cfg.Heartbeat, Log: cfg.Log})
+	s.links = agents.New(agents.Config{Leader: s.leaderGRPC, Heartbeat: cfg.Heartbeat})
 	s.metrics = newMetrics(s)
 	return s, nil
 }

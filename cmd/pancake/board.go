@@ -21,6 +21,12 @@ type board struct {
 	note     string // a line below the table
 }
 
+// The widths of the longest common state and health.
+const (
+	stateWidth  = len("starting")
+	healthWidth = len("unhealthy")
+)
+
 var taskHeader = []string{"INSTANCE", "STATE", "HEALTH", "HOST", "PORTS", "AGE", "NOTE"}
 
 // table is the board for a terminal: a title, a row per instance, a note.
@@ -48,13 +54,13 @@ func (b board) rows(now time.Time, p palette) [][]string {
 			health = word(t.Status.Health)
 		}
 		rows = append(rows, []string{
-			label(b.service, t.Instance), p.state(taskState(t)), p.state(health), t.Hostname,
+			label(b.service, t.Instance), p.stateIn(stateWidth, taskState(t)), p.stateIn(healthWidth, health), t.Hostname,
 			ports(t.Ports), age(now, cmp.Or(t.Status.Started, t.Created)), clean(b.taskNote(t)),
 		})
 	}
 	for _, u := range b.unplaced {
 		rows = append(rows, []string{
-			label(b.service, u.Instance), p.state("waiting"), p.paint(plain, ""), "", "",
+			label(b.service, u.Instance), p.stateIn(stateWidth, "waiting"), p.stateIn(healthWidth, ""), "", "",
 			age(now, u.Since), whyUnplaced(u, now),
 		})
 	}

@@ -115,6 +115,7 @@ func runDev(ctx context.Context, env *environment, f devFlags) error {
 	if err := loopbackOnly(false, map[string]string{
 		"http": f.http, "grpc": f.grpc, "sidecar-http": f.sidecarHTTP, "gossip": f.gossip,
 		"etcd-listen": f.listen, "etcd-peer-listen": f.peerListen, "ingress-http": f.ingress.http, "ingress-https": f.ingress.https,
+		"ingress-admin": f.ingress.admin,
 	}); err != nil {
 		return err
 	}

@@ -155,7 +155,11 @@ func (r *release) conflict(ctx context.Context, refused error) error {
 
 func (r *release) dryRun() error {
 	r.say("would deploy %s to %s as %s with %s", r.deploy.Container.Image, r.request.ID, r.deploy.ID, plural(r.request.Instances, "instance"))
-	r.display.show(r.board())
+	for _, t := range r.view.Tasks {
+		if t.DeployID == r.deploy.ID {
+			r.say("%s would start on %s", label(serviceName(r.request), t.Instance), t.Hostname)
+		}
+	}
 	if len(r.view.Unplaced) > 0 {
 		return r.finish(resultDryRun, "", pancake.Errorf(pancake.NoRoom, "it does not fit: %s", whyUnplaced(r.view.Unplaced[0], r.env.now())))
 	}
@@ -211,7 +215,8 @@ func (r *release) outcome() error {
 		d.ID, r.request.ID, d.State, took, prefixed(": ", clean(d.Message))))
 }
 
-// failureLines say which task failed, where, why, and what it printed last.
+// failureLines say which task failed, where, why, and what it printed last. A
+// message that the deploy has as well is left to it.
 func failureLines(view client.DeployView, f pancake.DeployFailure, service string) []string {
 	what := f.TaskID
 	for _, t := range view.Tasks {
@@ -219,7 +224,11 @@ func failureLines(view client.DeployView, f pancake.DeployFailure, service strin
 			what = label(service, t.Instance) + " on " + t.Hostname
 		}
 	}
-	lines := []string{joinNotEmpty(": ", what, string(f.Reason), clean(f.Message))}
+	message := f.Message
+	if message == view.Deploy.Message {
+		message = ""
+	}
+	lines := []string{joinNotEmpty(": ", what, string(f.Reason), clean(message))}
 	for _, line := range f.Log {
 		lines = append(lines, "  | "+clean(line))
 	}

@@ -223,6 +223,10 @@ func TestHostNetworkAndCommand(t *testing.T) {
 func TestGraceAndKill(t *testing.T) {
 	k := newKit(t)
 	id := k.start(k.spec(func(s *docker.Spec) { s.Env["STUBBORN"] = "1" }))
+	eventually(t, "stubbornness", func() bool {
+		lines, err := k.engine.LastLines(t.Context(), id)
+		return err == nil && slices.Equal(lines, []string{"stubborn"})
+	})
 	if err := k.engine.Stop(t.Context(), id, time.Second); err != nil {
 		t.Fatal(err)
 	}

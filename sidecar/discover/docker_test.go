@@ -95,12 +95,17 @@ func (e *engine) event(action events.Action, id string, labels map[string]string
 }
 
 func (e *engine) start(id string, labels map[string]string) {
+	e.add(id, labels)
+	e.event(events.ActionStart, id, labels)
+}
+
+// add starts a container without an event.
+func (e *engine) add(id string, labels map[string]string) {
 	e.mu.Lock()
+	defer e.mu.Unlock()
 	e.containers[id] = container.Summary{ID: id, Image: "image:1", Labels: labels, Ports: []container.PortSummary{
 		{IP: netip.MustParseAddr("0.0.0.0"), PrivatePort: 80, PublicPort: 31000, Type: "tcp"},
 	}}
-	e.mu.Unlock()
-	e.event(events.ActionStart, id, labels)
 }
 
 func (e *engine) die(id string) {
@@ -166,8 +171,7 @@ func (s *sink) running() string {
 func follow(t *testing.T, fn func(e *engine, s *sink)) {
 	synctest.Test(t, func(t *testing.T) {
 		e, s := newEngine(), &sink{up: map[string]discover.Found{}}
-		e.start("old", nil)
-		<-e.stream // it started before
+		e.add("old", nil)
 		d := discover.NewDocker(discover.Config{AdvertiseIP: "10.0.0.1", ForeignContainers: true}, e, s)
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
@@ -249,8 +253,7 @@ func TestOldAnswers(t *testing.T) {
 
 func TestMissedEventsAreMadeUpFor(t *testing.T) {
 	follow(t, func(e *engine, s *sink) {
-		e.start("a", nil)
-		<-e.stream
+		e.add("a", nil)
 		e.mu.Lock()
 		delete(e.containers, "old")
 		e.mu.Unlock()

@@ -49,6 +49,7 @@ func appendRecord(b []byte, s *pancake.Service) []byte {
 		body = binary.AppendUvarint(body, uint64(p.Port))
 		body = binary.AppendUvarint(body, uint64(p.ServicePort))
 		body = appendString(body, p.IP)
+		body = binary.AppendUvarint(body, uint64(p.ContainerPort))
 	}
 	body = binary.AppendUvarint(body, uint64(len(s.Labels)))
 	for _, k := range slices.Sorted(maps.Keys(s.Labels)) {
@@ -146,7 +147,7 @@ func (d *decoder) service() pancake.Service {
 	s.Updated, s.Created = d.time(), d.time()
 	for range d.count(catalog.MaxPorts) {
 		s.Ports = append(s.Ports, pancake.ServicePort{
-			Type: d.string(catalog.MaxText), Port: d.port(), ServicePort: d.port(), IP: d.string(catalog.MaxText),
+			Type: d.string(catalog.MaxText), Port: d.port(), ServicePort: d.port(), IP: d.string(catalog.MaxText), ContainerPort: d.port(),
 		})
 	}
 	if n := d.count(catalog.MaxLabels); n > 0 {
