@@ -48,7 +48,7 @@ nodes by gossip. A restart leaves the containers alone and finds them again.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runAgent(cmd.Context(), env, f) },
 	}
 	flags := cmd.Flags()
-	f.nodeFlags.add(flags)
+	f.addNode(flags)
 	flags.StringVar(&f.scheduler, "scheduler", "127.0.0.1:7098", "`addresses` that the schedulers listen on for agents, host:port,…")
 	flags.StringVar(&f.advertise, "advertise", "127.0.0.1", "`IP` address at which others reach this node and its tasks")
 	flags.StringVar(&f.http, "http", "", "`address` that the Sidecar's API listens on (default: port 7777 of --advertise)")

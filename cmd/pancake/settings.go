@@ -23,7 +23,7 @@ type nodeFlags struct {
 	docker     string
 }
 
-func (f *nodeFlags) add(flags *pflag.FlagSet) {
+func (f *nodeFlags) addNode(flags *pflag.FlagSet) {
 	flags.StringVar(&f.hostname, "hostname", "", "`name` of this node, unique in the cluster (default: the machine's)")
 	flags.StringVar(&f.attributes, "attributes", "", "`attributes` of this node that requests can ask for, for example rack:r1;zone:a")
 	flags.StringVar(&f.resources, "resources", "", "`resources` that this node offers, for example cpus:4;mem:8192;ports:[31000-32000] (default: all of the machine)")

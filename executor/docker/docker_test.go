@@ -2,6 +2,7 @@ package docker_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -310,7 +311,7 @@ func TestLogs(t *testing.T) {
 	out = map[string]string{}
 	enough := fmt.Errorf("enough")
 	err = k.engine.Logs(ctx, id, docker.LogOptions{Tail: 1}, func(source string, data []byte) error { out[source] += string(data); return enough })
-	if err != enough || out["stdout"] != "asked to stop\n" || out["stderr"] != "" {
+	if !errors.Is(err, enough) || out["stdout"] != "asked to stop\n" || out["stderr"] != "" {
 		t.Errorf("tail %q, %v", out, err)
 	}
 }

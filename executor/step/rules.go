@@ -138,8 +138,8 @@ var rules = []rule{
 
 	// 17. The answer of a failing check is due for a report soon, or the task to be given up.
 	{
-		func(f *Facts, now time.Time) bool {
-			return f.Note != f.ReportedNote && !(f.sick() && f.unhealthyUntil().Before(f.noteDue()))
+		func(f *Facts, _ time.Time) bool {
+			return f.Note != f.ReportedNote && (!f.sick() || !f.unhealthyUntil().Before(f.noteDue()))
 		},
 		func(f *Facts) Action { return Action{Do: Wait, Until: f.noteDue()} },
 	},

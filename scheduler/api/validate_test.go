@@ -13,8 +13,10 @@ func valid() client.DeployBody {
 	return client.DeployBody{
 		Request: pancake.Request{ID: "dev_hello", Instances: 2},
 		Deploy: pancake.Deploy{
-			ID: "1_4f2ab31", Container: pancake.Container{Image: "hello:1", Ports: []pancake.PortMapping{{ContainerPort: 80}, {ContainerPort: 53, HostPort: 31053, Protocol: "tcp,udp"}},
-				Volumes: []pancake.Volume{{HostPath: "/srv", ContainerPath: "/data"}}},
+			ID: "1_4f2ab31", Container: pancake.Container{
+				Image: "hello:1", Ports: []pancake.PortMapping{{ContainerPort: 80}, {ContainerPort: 53, HostPort: 31053, Protocol: "tcp,udp"}},
+				Volumes: []pancake.Volume{{HostPath: "/srv", ContainerPath: "/data"}},
+			},
 			Resources: pancake.Resources{CPUs: 100, MemoryMB: 64},
 		},
 	}

@@ -52,12 +52,12 @@ func example() *catalog.Catalog {
 type fixture struct {
 	http.Handler
 	state  *feed.Feed[*catalog.Snapshot]
-	routes *feed.Feed[[]byte]
+	routes *feed.Feed[api.Routes]
 	ready  error
 }
 
 func newFixture() *fixture {
-	f := &fixture{state: feed.New(example().Snapshot()), routes: feed.New[[]byte](nil)}
+	f := &fixture{state: feed.New(example().Snapshot()), routes: feed.New(api.Routes{})}
 	f.Handler = api.Handler(api.Config{
 		State: f.state, Routes: f.routes, Metrics: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler),
 		Members: func() []client.Member {
@@ -137,7 +137,7 @@ func TestPaths(t *testing.T) {
 		}
 	}
 	f.ready = nil
-	f.routes.Set([]byte(`{"http":{}}`))
+	f.routes.Set(api.Routes{Document: []byte(`{"http":{}}`)})
 	if w := f.do("GET", "/api/traefik"); w.Body.String() != `{"http":{}}` {
 		t.Errorf("routes: %s", w.Body)
 	}
@@ -250,11 +250,11 @@ func TestTraefikStream(t *testing.T) {
 		}
 		expect("", 0) // nothing is known yet
 		expect("", 10*time.Second)
-		f.routes.Set([]byte("{1}"))
+		f.routes.Set(api.Routes{Line: []byte("{1}")})
 		expect("{1}", 0)
 		expect("", 10*time.Second)
-		f.routes.Set([]byte("{2}"))
-		f.routes.Set([]byte("{3}"))
+		f.routes.Set(api.Routes{Line: []byte("{2}")})
+		f.routes.Set(api.Routes{Line: []byte("{3}")})
 		if got := line(t, lines); got == "{2}" {
 			expect("{3}", 0)
 		} else if got != "{3}" {
@@ -283,31 +283,4 @@ func TestSlowWatchersAreCutOff(t *testing.T) {
 			t.Error("the connection is still open")
 		}
 	})
-}
-
-func BenchmarkState10000(b *testing.B) {
-	c := catalog.New("n1", "default")
-	var records []pancake.Service
-	for i := range 10_000 {
-		records = append(records, pancake.Service{
-			ID: fmt.Sprintf("%012x", i), Name: fmt.Sprintf("service-%d", i%500), Image: "registry/service:1", Hostname: fmt.Sprintf("node-%d", i%1000), Created: noon, Updated: noon, ProxyMode: "http",
-			Ports: []pancake.ServicePort{{Type: "tcp", Port: 31000, ServicePort: 10080, IP: "10.0.0.1", ContainerPort: 80}},
-		})
-	}
-	c.Merge(records, noon)
-	snap := c.Snapshot()
-	for name, v := range map[string]any{"whole": api.State(snap), "by service": snap.ByService()} {
-		b.Run(name, func(b *testing.B) {
-			b.ReportAllocs()
-			size := 0
-			for b.Loop() {
-				doc, err := json.Marshal(v)
-				if err != nil {
-					b.Fatal(err)
-				}
-				size = len(doc)
-			}
-			b.ReportMetric(float64(size)/1e6, "MB")
-		})
-	}
 }

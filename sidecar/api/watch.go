@@ -44,22 +44,22 @@ func (a *api) watch(w http.ResponseWriter, r *http.Request) error {
 func (a *api) traefik(w http.ResponseWriter, r *http.Request) error {
 	conf, changed := a.Routes.Get()
 	if r.URL.Query().Get("watch") != "true" {
-		if conf == nil {
+		if conf.Document == nil {
 			return pancake.Errorf(pancake.Unavailable, "the routes are not complete yet: services are still being discovered")
 		}
-		return write(w, conf)
+		return write(w, conf.Document)
 	}
 	s := newStream(w)
 	var sent []byte
 	for {
-		line := conf
-		if bytes.Equal(conf, sent) {
+		line := conf.Line
+		if bytes.Equal(line, sent) {
 			line = nil // a heartbeat
 		}
 		if !s.send(line) || !await(r.Context(), changed, repeat) {
 			return nil
 		}
-		sent = conf
+		sent = conf.Line
 		conf, changed = a.Routes.Get()
 	}
 }

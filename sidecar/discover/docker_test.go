@@ -167,6 +167,13 @@ func (s *sink) running() string {
 	return fmt.Sprint(slices.Sorted(maps.Keys(s.up)))
 }
 
+// told counts the calls of Up and Settled.
+func (s *sink) told() (ups, settled int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ups, s.settled
+}
+
 // follow runs discovery on a fake engine in simulated time.
 func follow(t *testing.T, fn func(e *engine, s *sink)) {
 	synctest.Test(t, func(t *testing.T) {
@@ -188,8 +195,8 @@ func follow(t *testing.T, fn func(e *engine, s *sink)) {
 
 func TestFollowsEvents(t *testing.T) {
 	follow(t, func(e *engine, s *sink) {
-		if s.running() != "[old]" || s.settled != 1 {
-			t.Fatalf("at the start: %s, settled %d times", s.running(), s.settled)
+		if _, settled := s.told(); s.running() != "[old]" || settled != 1 {
+			t.Fatalf("at the start: %s, settled %d times", s.running(), settled)
 		}
 		e.asked()
 		e.start("a", nil)
@@ -221,8 +228,9 @@ func TestManyStartsShareAQuestion(t *testing.T) {
 			e.start(fmt.Sprintf("c%03d", i), nil)
 		}
 		time.Sleep(3 * time.Second)
-		if got := e.asked(); len(s.up) != 301 || len(got) > 2 {
-			t.Errorf("%d known, asked %v", len(s.up), got)
+		ups, _ := s.told()
+		if got := e.asked(); ups != 301 || len(got) > 2 {
+			t.Errorf("%d known, asked %v", ups, got)
 		}
 	})
 }
@@ -258,13 +266,13 @@ func TestMissedEventsAreMadeUpFor(t *testing.T) {
 		delete(e.containers, "old")
 		e.mu.Unlock()
 		time.Sleep(31 * time.Second)
-		if s.running() != "[a]" || s.settled != 1 {
-			t.Errorf("%s, settled %d times", s.running(), s.settled)
+		ups, settled := s.told()
+		if s.running() != "[a]" || settled != 1 {
+			t.Errorf("%s, settled %d times", s.running(), settled)
 		}
-		ups := s.ups
 		time.Sleep(10 * time.Minute)
-		if s.ups != ups {
-			t.Errorf("told %d times of what it knew", s.ups-ups)
+		if again, _ := s.told(); again != ups {
+			t.Errorf("told %d times of what it knew", again-ups)
 		}
 	})
 }
@@ -276,10 +284,10 @@ func TestDockerGoesAndComes(t *testing.T) {
 		if s.running() != "[old]" {
 			t.Errorf("without Docker: %s", s.running())
 		}
+		e.mu.Lock()
 		if e.tries > 120 {
 			t.Errorf("tried %d times in ten minutes", e.tries)
 		}
-		e.mu.Lock()
 		delete(e.containers, "old")
 		e.mu.Unlock()
 		e.setDown(false)

@@ -162,23 +162,32 @@ func TestWithoutPorts(t *testing.T) {
 	}
 }
 
-// TestHangingProgramLeavesNothingBehind ends a check that has started a child.
-func TestHangingProgramLeavesNothingBehind(t *testing.T) {
-	pid := filepath.Join(t.TempDir(), "pid")
-	first(t, health.Config{Interval: 500 * time.Millisecond}, health.Target{
-		Service: pancake.Service{ID: "1"}, Type: "External", Args: script(t, "sleep 1000 & echo $! > "+pid+"; wait"),
+// TestStoppedProgramLeavesNothingBehind ends a check that has started a child.
+func TestStoppedProgramLeavesNothingBehind(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "pid")
+	target := health.Target{Service: pancake.Service{ID: "1"}, Type: "External", Args: script(t, "sleep 1000 & echo $! > "+file+"; wait")}
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() { health.New(health.Config{Interval: time.Minute}).Watch(ctx, target, func(health.Result) {}) })
+	pid := ""
+	until(t, "the child runs", func() bool {
+		b, err := os.ReadFile(file)
+		pid = strings.TrimSuffix(string(b), "\n")
+		return err == nil && pid != string(b)
 	})
-	b, err := os.ReadFile(pid)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		stat, err := os.ReadFile("/proc/" + strings.TrimSpace(string(b)) + "/stat")
-		if err != nil || strings.Contains(string(stat), ") Z ") {
-			return
-		}
+	cancel()
+	wg.Wait()
+	until(t, "the child is gone", func() bool {
+		stat, err := os.ReadFile("/proc/" + pid + "/stat")
+		return err != nil || strings.Contains(string(stat), ") Z ")
+	})
+}
+
+func until(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); !ok(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("the child still runs: %s", stat)
+			t.Fatalf("not within 30 s: %s", what)
 		}
 	}
 }
