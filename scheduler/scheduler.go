@@ -20,7 +20,6 @@ import (
 	"github.com/cenkalti/backoff/v5"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/keepalive"
 
 	"github.com/pancake-stack/pancake"
 	"github.com/pancake-stack/pancake/internal/agentlink"
@@ -109,12 +108,7 @@ func (s *Scheduler) Run(ctx context.Context) error {
 // serveAgents runs the gRPC server. A connection that is dead without a word
 // is noticed within 15 s.
 func (s *Scheduler) serveAgents(ctx context.Context) error {
-	srv := grpc.NewServer(
-		grpc.MaxRecvMsgSize(agentlink.MaxMessage),
-		grpc.MaxSendMsgSize(agentlink.MaxMessage),
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true}),
-	)
+	srv := grpc.NewServer(agentlink.ServerOptions()...)
 	agentlink.RegisterAgentLinkServer(srv, s.links)
 	done := context.AfterFunc(ctx, srv.Stop) // sessions have no end of their own to wait for
 	defer done()

@@ -150,7 +150,7 @@ func newNode(ctx context.Context, getenv func(string) string, cfg nodeConfig) (*
 	n.executor, err = executor.New(executor.Config{
 		DataDir: cfg.dir.path, AgentID: id, Hostname: hostname, Address: cfg.advertise,
 		SchedulerAddrs: list(cfg.scheduler), Attributes: attributes, Resources: resources, Version: buildVersion(),
-		Docker: engine, SidecarURL: n.sidecarURL, DrainDuration: cfg.drain,
+		Docker: engine, CPULimit: executor.CPULimit(cfg.cpuLimit), SidecarURL: n.sidecarURL, DrainDuration: cfg.drain,
 		Log: cfg.log.With("part", "executor"), Metrics: metrics,
 	})
 	return n, err

@@ -169,6 +169,10 @@ func (r *release) dryRun() error {
 // follow shows the deploy until it is final.
 func (r *release) follow(ctx context.Context) error {
 	r.say("deploying %s to %s as %s", r.deploy.Container.Image, r.request.ID, r.deploy.ID)
+	if before, now := r.view.Deploy.Progress.Before, r.request.Instances; before != 0 && before != now {
+		r.say("%s instead of %d, as its file says", plural(now, "instance"), before)
+	}
+	var succeeded time.Time
 	w := &watcher{client: r.client, request: r.request.ID, timeout: r.flags.timeout, silent: r.display.silent}
 	w.look = func(ctx context.Context) (bool, error) {
 		view, err := r.client.Deploy(ctx, r.request.ID, r.deploy.ID)
@@ -177,7 +181,13 @@ func (r *release) follow(ctx context.Context) error {
 		}
 		r.view = view
 		r.display.show(r.board())
-		return view.Deploy.State.Final(), nil
+		if view.Deploy.State != pancake.DeploySucceeded {
+			return view.Deploy.State.Final(), nil
+		}
+		if succeeded.IsZero() {
+			succeeded = r.env.now()
+		}
+		return r.drained() || r.env.now().Sub(succeeded) > drainPatience, nil
 	}
 	err := w.run(ctx)
 	again := "Follow it with: " + r.followCommand()
@@ -193,6 +203,22 @@ func (r *release) follow(ctx context.Context) error {
 	}
 	return pancake.Errorf(pancake.KindOf(err), "lost sight of deploy %s of %s, which goes on if the scheduler does. %s\n%w",
 		r.deploy.ID, r.request.ID, again, err)
+}
+
+// drainPatience bounds the wait, after success, for the old tasks to be taken
+// out of traffic: an agent that is away cannot say that it has.
+const drainPatience = 5 * time.Second
+
+// drained reports whether the tasks of other deploys are on their way out, so
+// that whoever asks next is answered by this one.
+func (r *release) drained() bool {
+	for _, t := range r.view.Tasks {
+		unwatched := t.Status.State == pancake.TaskKilling && t.Status.Health == pancake.HealthUnwatched
+		if t.DeployID != r.deploy.ID && t.Live() && t.Status.Health != pancake.HealthDraining && !unwatched {
+			return false
+		}
+	}
+	return true
 }
 
 // outcome tells how the deploy ended.

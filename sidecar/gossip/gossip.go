@@ -220,10 +220,7 @@ func (g *Gossip) memberlistConfig(d *delegate) *memberlist.Config {
 	c := memberlist.DefaultLANConfig()
 	c.Name, c.Label = g.cfg.Name, "pancake/"+g.cfg.Cluster
 	c.BindAddr = cmp.Or(g.cfg.BindAddr, "0.0.0.0")
-	c.BindPort = cmp.Or(g.cfg.BindPort, 7946)
-	if c.BindPort < 0 {
-		c.BindPort = 0
-	}
+	c.BindPort = max(cmp.Or(g.cfg.BindPort, 7946), 0)
 	c.AdvertiseAddr = g.cfg.AdvertiseAddr
 	c.AdvertisePort = cmp.Or(g.cfg.AdvertisePort, c.BindPort)
 	c.PushPullInterval = cmp.Or(g.cfg.PushPull, 20*time.Second)
