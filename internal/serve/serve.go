@@ -77,7 +77,9 @@ func Run(ctx context.Context, ln net.Listener, h http.Handler, log *slog.Logger)
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = srv.Close()
 	}
-	_ = <-done // it ended because of Shutdown
+	if ended := <-done; err == nil && !errors.Is(ended, http.ErrServerClosed) {
+		err = ended
+	}
 	if err != nil {
 		return fmt.Errorf("stop serving on %s: %w", ln.Addr(), err)
 	}
