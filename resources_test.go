@@ -2,6 +2,7 @@ package pancake_test
 
 import (
 	"encoding/json"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -162,7 +163,7 @@ func TestErrorKinds(t *testing.T) {
 	if pancake.KindOf(wrapped) != pancake.Unavailable {
 		t.Error("the outermost kind must win")
 	}
-	if pancake.KindOf(nil) != "" || pancake.KindOf(json.Unmarshal([]byte("{"), nil)) != pancake.Internal {
+	if pancake.KindOf(nil) != "" || pancake.KindOf(errors.New("foreign")) != pancake.Internal {
 		t.Error("nil has no kind, a foreign error is internal")
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -209,9 +211,9 @@ func TestRedeliveryAfterReconnect(t *testing.T) {
 	running := r.scheduler.awaitState(task.ID, pancake.TaskRunning)
 	r.scheduler.mu.Lock()
 	r.scheduler.deaf = false
-	r.scheduler.statuses = map[string][]pancake.TaskStatus{}
 	hangUp := r.scheduler.hangUp
 	r.scheduler.mu.Unlock()
+	r.scheduler.forget()
 	hangUp()
 	again := r.scheduler.awaitState(task.ID, pancake.TaskRunning)
 	if again.Sequence != running.Sequence || again.ContainerID != running.ContainerID {
@@ -220,19 +222,20 @@ func TestRedeliveryAfterReconnect(t *testing.T) {
 	if got := r.scheduler.states(task.ID); got != "STARTING RUNNING" {
 		t.Errorf("unacknowledged statuses came again as %s, want them all and in order", got)
 	}
-	// A launch that is repeated starts nothing.
-	before := r.containers()
+	// A launch that is repeated starts nothing, and is answered.
 	_, req, d := r.task("x", nil)
+	r.scheduler.forget()
 	r.scheduler.launch(task, req, d)
+	if s := r.scheduler.awaitState(task.ID, pancake.TaskRunning); s.Sequence != running.Sequence || len(r.containers()) != 1 {
+		t.Errorf("a second launch made %+v of %d containers", s, len(r.containers()))
+	}
 	r.scheduler.kill(task.ID, true)
 	r.scheduler.awaitState(task.ID, pancake.TaskKilled)
-	if len(before) != 1 || len(r.sidecar.drains()) != 0 {
-		t.Errorf("%d containers, drains %v; a kill at once does not drain", len(before), r.sidecar.drains())
+	if len(r.sidecar.drains()) != 0 {
+		t.Error("a kill at once drained")
 	}
 	// Nor does one that comes when all is over; it hears how it ended.
-	r.scheduler.mu.Lock()
-	r.scheduler.statuses = map[string][]pancake.TaskStatus{}
-	r.scheduler.mu.Unlock()
+	r.scheduler.forget()
 	r.scheduler.launch(task, req, d)
 	r.scheduler.awaitState(task.ID, pancake.TaskKilled)
 	r.none()
@@ -266,25 +269,39 @@ func TestUnhealthyIsGivenUp(t *testing.T) {
 	r.none()
 }
 
+// What a failing check answers is reported as it changes.
+func TestNewestAnswer(t *testing.T) {
+	r := newRig(t)
+	r.start()
+	task := r.launch("sick", nil)
+	running := r.scheduler.awaitState(task.ID, pancake.TaskRunning)
+	for _, note := range []string{"connection refused", "500 no database"} {
+		r.sidecar.announce(&pancake.Service{ID: running.ContainerID[:12], Task: task.ID, Status: pancake.Sick, Note: note})
+		r.scheduler.await(task.ID, note, func(s pancake.TaskStatus) bool { return s.Health == pancake.Unhealthy && s.HealthNote == note })
+	}
+}
+
 func TestLogStreams(t *testing.T) {
 	r := newRig(t)
 	r.start()
 	task := r.launch("talk", map[string]string{"LINES": "4"})
 	r.scheduler.awaitState(task.ID, pancake.TaskRunning)
-	r.scheduler.logs("s1", task.ID, false)
-	eventually(t, "four lines", func() bool { text, _ := r.scheduler.output("s1"); return strings.Count(text, "\n") == 4 })
 	r.scheduler.mu.Lock()
 	r.scheduler.enough["s2"] = true
 	r.scheduler.mu.Unlock()
 	r.scheduler.logs("s2", task.ID, true) // ends when the scheduler has had enough
 	r.scheduler.logs("s3", task.ID, true) // ends with the task
 	eventually(t, "four lines", func() bool { text, _ := r.scheduler.output("s3"); return strings.Count(text, "\n") == 4 })
+	r.scheduler.logs("s1", task.ID, false) // ends with what there is
+	eventually(t, "four lines", func() bool { text, _ := r.scheduler.output("s1"); return strings.Count(text, "\n") == 4 })
 	r.scheduler.kill(task.ID, true)
 	eventually(t, "the last line", func() bool { text, _ := r.scheduler.output("s3"); return strings.Contains(text, "asked to stop") })
 	r.scheduler.awaitState(task.ID, pancake.TaskKilled)
 	r.scheduler.logs("s4", "nobody", false)
 	eventually(t, "error", func() bool { _, e := r.scheduler.output("s4"); return strings.Contains(e, "nobody is gone") })
 	sources := map[string]bool{}
+	r.scheduler.mu.Lock()
+	defer r.scheduler.mu.Unlock()
 	for _, c := range r.scheduler.chunks["s1"] {
 		sources[c.GetSource()] = true
 	}

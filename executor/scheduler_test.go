@@ -173,6 +173,13 @@ func (s *scheduler) output(stream string) (text, errText string) {
 	return text, errText
 }
 
+// forget makes as if nothing had been reported yet.
+func (s *scheduler) forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.statuses = map[string][]pancake.TaskStatus{}
+}
+
 // seen lists what was reported of a task, once per sequence.
 func (s *scheduler) seen(id string) []pancake.TaskStatus {
 	s.mu.Lock()

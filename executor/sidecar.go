@@ -63,8 +63,9 @@ func (n *node) hear(s *client.State) {
 			if !ok { // not discovered yet, or gone: the last word stays
 				word.state, word.note = m.health.state, m.health.note
 			}
-			changed := m.health.state != word.state || !m.health.heard
-			m.health = health{state: word.state, note: word.note, heard: true}
+			word.heard = true
+			changed := m.health != word
+			m.health = word
 			return changed
 		})
 	}

@@ -166,9 +166,10 @@ func (t *task) facts() step.Facts {
 	return step.Facts{
 		Want:     want,
 		Reported: t.rec.Status.State, ReportedHealth: t.rec.Status.Health, ReportedReason: t.rec.Status.Reason,
+		ReportedNote: t.rec.Status.HealthNote, ReportedAt: t.rec.Status.Updated,
 		Ran: t.rec.Ran, StartAsked: t.rec.StartAsked, WasHealthy: t.rec.WasHealthy, DrainedAt: t.rec.DrainedAt,
 		Container: t.container, ExitCode: t.exitCode, OOM: t.oom, NeedImage: t.needImage,
-		Health: t.health.state, UnhealthySince: t.sickSince,
+		Health: t.health.state, Note: t.health.note, UnhealthySince: t.sickSince,
 		Problem: t.problem, RetryAt: t.retryAt, Trouble: t.trouble,
 		Image: t.spec.Image, DrainFor: t.node.cfg.DrainDuration, UnhealthyAfter: t.node.cfg.UnhealthyAfter,
 	}

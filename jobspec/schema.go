@@ -38,47 +38,71 @@ var schema = []row{
 	{key: "container.volumes", into: func(s *Spec) any { return &s.Container.Volumes }, example: "volumes: [/var/data:/data:RO]", rule: distinctVolumes},
 	{key: "container.network", into: func(s *Spec) any { return (*string)(&s.Container.Network) }, example: "network: BRIDGE", rule: oneOf("BRIDGE", "HOST")},
 	{key: "container.deploy_freeze", into: func(s *Spec) any { return &s.Container.DeployFreeze }, example: "deploy_freeze: true"},
-	{key: "container.dockerParameters", into: func(s *Spec) any { return &s.Container.DockerParameters }, example: `cap-add: "NET_ADMIN"`,
-		refused: always("passing options to Docker is not supported yet, and the container would run without them; remove them")},
+	{
+		key: "container.dockerParameters", into: func(s *Spec) any { return &s.Container.DockerParameters }, example: `cap-add: "NET_ADMIN"`,
+		refused: always("passing options to Docker is not supported yet, and the container would run without them; remove them"),
+	},
 	{key: "container.kubernetes_unfreeze", unused: "is not used by Pancake: nmesos-k8s alone reads it"},
 
-	{key: "executor.customExecutorCmd", into: func(s *Spec) any { return &s.Executor.CustomCommand }, example: "customExecutorCmd: /opt/executor",
-		unused: "is not used by Pancake, which has an executor of its own"},
-	{key: "executor.env_vars", into: func(s *Spec) any { return &s.Executor.EnvVars }, example: `EXECUTOR_SIDECAR_BACKOFF: "2m"`, rule: names("a variable"),
-		unused: "is not used by Pancake yet: settings of the executor are settings of the agent"},
+	{
+		key: "executor.customExecutorCmd", into: func(s *Spec) any { return &s.Executor.CustomCommand }, example: "customExecutorCmd: /opt/executor",
+		unused: "is not used by Pancake, which has an executor of its own",
+	},
+	{
+		key: "executor.env_vars", into: func(s *Spec) any { return &s.Executor.EnvVars }, example: `EXECUTOR_SIDECAR_BACKOFF: "2m"`, rule: names("a variable"),
+		unused: "is not used by Pancake yet: settings of the executor are settings of the agent",
+	},
 
 	{key: "singularity.url", into: func(s *Spec) any { return &s.Singularity.URL }, example: "url: http://singularity:7099/singularity"},
-	{key: "singularity.schedule", into: func(s *Spec) any { return &s.Singularity.Schedule }, example: `schedule: "0 4 * * *"`,
-		refused: always("jobs on a schedule are not supported yet; remove the key to run a service")},
-	{key: "singularity.requestType", into: func(s *Spec) any { return (*string)(&s.Singularity.RequestType) }, example: "requestType: SERVICE",
+	{
+		key: "singularity.schedule", into: func(s *Spec) any { return &s.Singularity.Schedule }, example: `schedule: "0 4 * * *"`,
+		refused: always("jobs on a schedule are not supported yet; remove the key to run a service"),
+	},
+	{
+		key: "singularity.requestType", into: func(s *Spec) any { return (*string)(&s.Singularity.RequestType) }, example: "requestType: SERVICE",
 		rule:    oneOf("SERVICE", "WORKER", "SCHEDULED", "ON_DEMAND", "RUN_ONCE"),
-		refused: unless("requests of this type are not supported yet; write SERVICE or WORKER", "SERVICE", "WORKER")},
+		refused: unless("requests of this type are not supported yet; write SERVICE or WORKER", "SERVICE", "WORKER"),
+	},
 
 	{key: "singularity.deployInstanceCountPerStep", into: func(s *Spec) any { return &s.Singularity.InstancesPerStep }, example: "deployInstanceCountPerStep: 1", rule: atLeast(1)},
 	{key: "singularity.deployStepWaitTimeMs", into: func(s *Spec) any { return &s.Singularity.StepWaitMillis }, example: "deployStepWaitTimeMs: 1000", rule: atLeast(0)},
 	{key: "singularity.deployHealthTimeoutSeconds", into: func(s *Spec) any { return &s.Singularity.HealthTimeoutSeconds }, example: "deployHealthTimeoutSeconds: 120", rule: atLeast(1)},
-	{key: "singularity.autoAdvanceDeploySteps", into: func(s *Spec) any { return &s.Singularity.AutoAdvance }, example: "autoAdvanceDeploySteps: true",
-		refused: unless("advancing a deploy by hand is not supported yet, and every step would follow by itself; remove the key or write true", "true", "yes", "on")},
+	{
+		key: "singularity.autoAdvanceDeploySteps", into: func(s *Spec) any { return &s.Singularity.AutoAdvance }, example: "autoAdvanceDeploySteps: true",
+		refused: unless("advancing a deploy by hand is not supported yet, and every step would follow by itself; remove the key or write true", "true", "yes", "on"),
+	},
 
 	{key: "singularity.healthcheckUri", into: func(s *Spec) any { return &s.Singularity.HealthcheckURI }, example: "healthcheckUri: /healthz", rule: uri},
 	{key: "singularity.healthcheckPortIndex", into: func(s *Spec) any { return &s.Singularity.HealthcheckPortIndex }, example: "healthcheckPortIndex: 0", rule: atLeast(0)},
-	{key: "singularity.healthcheckMaxRetries", into: func(s *Spec) any { return &s.Singularity.HealthcheckMaxRetries }, example: "healthcheckMaxRetries: 3", rule: atLeast(0),
-		unused: "is not used by Pancake yet: Sidecar checks until deployHealthTimeoutSeconds have passed"},
-	{key: "singularity.healthcheckTimeoutSeconds", into: func(s *Spec) any { return &s.Singularity.HealthcheckTimeoutSeconds }, example: "healthcheckTimeoutSeconds: 5", rule: atLeast(0),
-		unused: "is not used by Pancake yet: how long one check may take is a setting of Sidecar"},
-	{key: "singularity.healthcheckMaxTotalTimeoutSeconds", into: func(s *Spec) any { return &s.Singularity.HealthcheckMaxTotalTimeoutSeconds }, example: "healthcheckMaxTotalTimeoutSeconds: 60", rule: atLeast(0),
-		unused: "is not used by Pancake yet: deployHealthTimeoutSeconds bounds the wait"},
+	{
+		key: "singularity.healthcheckMaxRetries", into: func(s *Spec) any { return &s.Singularity.HealthcheckMaxRetries }, example: "healthcheckMaxRetries: 3", rule: atLeast(0),
+		unused: "is not used by Pancake yet: Sidecar checks until deployHealthTimeoutSeconds have passed",
+	},
+	{
+		key: "singularity.healthcheckTimeoutSeconds", into: func(s *Spec) any { return &s.Singularity.HealthcheckTimeoutSeconds }, example: "healthcheckTimeoutSeconds: 5", rule: atLeast(0),
+		unused: "is not used by Pancake yet: how long one check may take is a setting of Sidecar",
+	},
+	{
+		key: "singularity.healthcheckMaxTotalTimeoutSeconds", into: func(s *Spec) any { return &s.Singularity.HealthcheckMaxTotalTimeoutSeconds }, example: "healthcheckMaxTotalTimeoutSeconds: 60", rule: atLeast(0),
+		unused: "is not used by Pancake yet: deployHealthTimeoutSeconds bounds the wait",
+	},
 
-	{key: "singularity.requiredRole", into: func(s *Spec) any { return &s.Singularity.RequiredRole }, example: "requiredRole: OPS",
+	{
+		key: "singularity.requiredRole", into: func(s *Spec) any { return &s.Singularity.RequiredRole }, example: "requiredRole: OPS",
 		// "*" is Mesos' name for resources that are reserved for nobody.
-		refused: unless("roles are not supported yet, and the tasks would run on any agent; use requiredAttributes to choose agents", "*")},
+		refused: unless("roles are not supported yet, and the tasks would run on any agent; use requiredAttributes to choose agents", "*"),
+	},
 	{key: "singularity.requiredAttributes", into: func(s *Spec) any { return &s.Singularity.RequiredAttributes }, example: `rack: "r1"`, rule: names("an attribute")},
-	{key: "singularity.allowedSlaveAttributes", into: func(s *Spec) any { return &s.Singularity.AllowedAttributes }, example: `rack: "r1"`, rule: names("an attribute"),
-		unused: "is not used by Pancake: it keeps no agent for requests that allow its attributes"},
-	{key: "singularity.slavePlacement", into: func(s *Spec) any { return &s.Singularity.Placement }, example: "slavePlacement: OPTIMISTIC",
+	{
+		key: "singularity.allowedSlaveAttributes", into: func(s *Spec) any { return &s.Singularity.AllowedAttributes }, example: `rack: "r1"`, rule: names("an attribute"),
+		unused: "is not used by Pancake: it keeps no agent for requests that allow its attributes",
+	},
+	{
+		key: "singularity.slavePlacement", into: func(s *Spec) any { return &s.Singularity.Placement }, example: "slavePlacement: OPTIMISTIC",
 		rule: oneOf("OPTIMISTIC", "GREEDY", "SEPARATE", "SEPARATE_BY_DEPLOY", "SEPARATE_BY_REQUEST", "SPREAD_ALL_SLAVES", "SPREAD_ALL_AGENTS"),
 		refused: unless("this placement is not supported yet, and instances would share agents; write OPTIMISTIC or GREEDY, or remove the key",
-			"OPTIMISTIC", "GREEDY")},
+			"OPTIMISTIC", "GREEDY"),
+	},
 
 	{key: "after_deploy", refused: always("releasing other services afterwards is not supported yet; release them yourself and remove the key")},
 	{key: "k8s", unused: "is not used by Pancake: nmesos-k8s alone reads it"},

@@ -132,7 +132,7 @@ func (l *lead) lose(t *pancake.Task, s pancake.TaskState, reason, message string
 }
 
 // Closed implements agents.Owner.
-func (l *lead) Closed(agent string, _ uint64, heard time.Time) {
+func (l *lead) Closed(agent string, heard time.Time) {
 	m := message{do: func() error {
 		if !l.links.Connected(agent) {
 			l.heard[agent] = heard

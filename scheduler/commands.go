@@ -2,6 +2,8 @@ package scheduler
 
 import (
 	"context"
+	"sync/atomic"
+	"time"
 
 	"github.com/pancake-stack/pancake"
 	"github.com/pancake-stack/pancake/scheduler/api"
@@ -16,9 +18,11 @@ import (
 // NoRoom if its first step does not fit. Then nothing has changed.
 func (l *lead) Submit(ctx context.Context, body client.DeployBody) (client.DeployView, error) {
 	planned := make(chan client.DeployView, 1)
-	err := l.ask(ctx, func() error {
+	err := l.askForRoom(ctx, func() error {
 		view, err := l.submit(body)
-		planned <- view
+		if err == nil {
+			planned <- view
+		}
 		return err
 	})
 	if err != nil {
@@ -30,6 +34,42 @@ func (l *lead) Submit(ctx context.Context, body client.DeployBody) (client.Deplo
 	var view client.DeployView
 	l.Read(func(v api.View) { view, err = v.Deploy(body.Request.ID, body.Deploy.ID) })
 	return view, err
+}
+
+// askForRoom is ask for what needs room on agents. Just after this scheduler
+// began to lead, agents are on their way back to it: what finds no room then is asked again.
+func (l *lead) askForRoom(ctx context.Context, do func() error) error {
+	for {
+		var early atomic.Bool
+		err := l.ask(ctx, func() error {
+			err := do()
+			early.Store(pancake.KindOf(err) == pancake.NoRoom && l.awaitsAgents())
+			return err
+		})
+		if !early.Load() {
+			return err
+		}
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+// awaitsAgents reports whether agents that were there before this term have
+// not come back yet, and may be expected to: for as long as one may be silent.
+func (l *lead) awaitsAgents() bool {
+	if l.now.Sub(l.began) >= l.cfg.Silence {
+		return false
+	}
+	links := l.links.Links()
+	for id, a := range l.work.Agents {
+		if _, connected := links[id]; !connected && a.State == pancake.AgentActive {
+			return true
+		}
+	}
+	return false
 }
 
 func (l *lead) submit(body client.DeployBody) (client.DeployView, error) {
@@ -107,7 +147,7 @@ func (l *lead) room(r *pancake.Request, d *pancake.Deploy, first, last int) ([]p
 // Scale changes how many instances a request has. It fails with NotFound,
 // Conflict or NoRoom.
 func (l *lead) Scale(ctx context.Context, request string, instances int) error {
-	return l.ask(ctx, func() error {
+	return l.askForRoom(ctx, func() error {
 		r, err := l.find(request)
 		switch {
 		case err != nil:

@@ -42,7 +42,8 @@ type fakeAgent struct {
 // healthy is the script of a task that works.
 func healthy(agentlink.Assignment) []pancake.TaskStatus {
 	return []pancake.TaskStatus{
-		{State: pancake.TaskStarting}, {State: pancake.TaskRunning, Started: time.Now()},
+		{State: pancake.TaskStarting},
+		{State: pancake.TaskRunning, Started: time.Now()},
 		{State: pancake.TaskRunning, Started: time.Now(), Health: pancake.Healthy},
 	}
 }
@@ -58,7 +59,8 @@ func newAgent(t *testing.T, name string, cpus float64) *fakeAgent {
 	return &fakeAgent{
 		t: t, script: healthy, tasks: map[string]pancake.TaskStatus{}, launches: map[string]int{}, ports: map[string][]int{}, kills: map[string]int{}, acked: map[string]uint64{},
 		info: pancake.Agent{ID: "id-" + name, Hostname: name, Address: "127.0.0.1", Resources: pancake.Resources{
-			CPUs: pancake.CPUs(cpus), MemoryMB: 4096, Ports: pancake.PortSet{{First: 31000, Last: 31099}}}},
+			CPUs: pancake.CPUs(cpus), MemoryMB: 4096, Ports: pancake.PortSet{{First: 31000, Last: 31099}},
+		}},
 	}
 }
 

@@ -15,11 +15,9 @@ import (
 	"github.com/pancake-stack/pancake/scheduler/client"
 )
 
-func TestEventsAndLogs(t *testing.T) {
+func TestEvents(t *testing.T) {
 	s := start(t, testkit.Etcd(t), "one")
-	a := newAgent(t, "node-a", 4)
-	a.logs = []string{"hello\n", "world\r\n"}
-	a.start(s.grpc)
+	newAgent(t, "node-a", 4).start(s.grpc)
 	s.ready(t, 1)
 
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
@@ -36,7 +34,7 @@ func TestEventsAndLogs(t *testing.T) {
 			return nil
 		})
 	}()
-	v := s.release(t, body("1", 1))
+	s.release(t, body("1", 1))
 	if err := <-watching; !errors.Is(err, enough) {
 		t.Fatal(err)
 	}
@@ -59,6 +57,18 @@ func TestEventsAndLogs(t *testing.T) {
 	if !errors.Is(err, enough) || next.ID != seen[2].ID {
 		t.Errorf("resumed at %d, want %d: %v", next.ID, seen[2].ID, err)
 	}
+}
+
+func TestLogs(t *testing.T) {
+	s := start(t, testkit.Etcd(t), "one")
+	a := newAgent(t, "node-a", 4)
+	a.logs = []string{"hello\n", "world\r\n"}
+	a.start(s.grpc)
+	s.ready(t, 1)
+	v := s.release(t, body("1", 1))
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	enough := errors.New("enough")
 
 	var lines []client.LogLine
 	collect := func(l client.LogLine) error { lines = append(lines, l); return nil }
@@ -81,6 +91,7 @@ func TestEventsAndLogs(t *testing.T) {
 		t.Errorf("follow: %v", err)
 	}
 	a.halt()
+	s.ready(t, 0)
 	if err := s.Logs(ctx, v.Tasks[0].ID, 0, false, collect); pancake.KindOf(err) != pancake.Unavailable || !strings.Contains(err.Error(), "not connected") {
 		t.Errorf("logs without the agent: %v", err)
 	}

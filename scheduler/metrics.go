@@ -23,9 +23,11 @@ func newMetrics(s *Scheduler) *metrics {
 		registry: prometheus.NewRegistry(),
 		turns:    prometheus.NewCounter(prometheus.CounterOpts{Name: "pancake_scheduler_turns_total", Help: "Turns that changed something."}),
 		plan: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "pancake_scheduler_plan_seconds", Help: "Time to decide, per turn that changed something.", Buckets: buckets}),
+			Name: "pancake_scheduler_plan_seconds", Help: "Time to decide, per turn that changed something.", Buckets: buckets,
+		}),
 		commit: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "pancake_scheduler_commit_seconds", Help: "Time to store a turn's changes in etcd.", Buckets: buckets}),
+			Name: "pancake_scheduler_commit_seconds", Help: "Time to store a turn's changes in etcd.", Buckets: buckets,
+		}),
 	}
 	m.registry.MustRegister(m.turns, m.plan, m.commit, gauges{
 		scheduler: s,

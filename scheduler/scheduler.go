@@ -20,7 +20,6 @@ import (
 	"github.com/cenkalti/backoff/v5"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/keepalive"
 
 	"github.com/pancake-stack/pancake"
 	"github.com/pancake-stack/pancake/internal/agentlink"
@@ -91,7 +90,7 @@ func New(cfg Config) (*Scheduler, error) {
 	cfg.ReplacementBurst = cmp.Or(cfg.ReplacementBurst, 200)
 	cfg.Log = cmp.Or(cfg.Log, slog.Default())
 	s := &Scheduler{cfg: cfg, log: cfg.Log}
-	s.links = agents.New(agents.Config{Leader: s.leaderGRPC, Heartbeat: cfg.Heartbeat, Log: cfg.Log})
+	s.links = agents.New(agents.Config{Leader: s.leaderGRPC, Heartbeat: cfg.Heartbeat})
 	s.metrics = newMetrics(s)
 	return s, nil
 }
@@ -109,12 +108,7 @@ func (s *Scheduler) Run(ctx context.Context) error {
 // serveAgents runs the gRPC server. A connection that is dead without a word
 // is noticed within 15 s.
 func (s *Scheduler) serveAgents(ctx context.Context) error {
-	srv := grpc.NewServer(
-		grpc.MaxRecvMsgSize(agentlink.MaxMessage),
-		grpc.MaxSendMsgSize(agentlink.MaxMessage),
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true}),
-	)
+	srv := grpc.NewServer(agentlink.ServerOptions()...)
 	agentlink.RegisterAgentLinkServer(srv, s.links)
 	done := context.AfterFunc(ctx, srv.Stop) // sessions have no end of their own to wait for
 	defer done()
@@ -128,7 +122,7 @@ func (s *Scheduler) serveAgents(ctx context.Context) error {
 // observe keeps leader up to date. While etcd does not answer, the leader that
 // was known last counts.
 func (s *Scheduler) observe(ctx context.Context) error {
-	return s.repeat(ctx, "leader cannot be observed", func() error {
+	return s.repeat(ctx, "observe the leader", func() error {
 		return s.cfg.Store.Observe(ctx, func(l state.Leader) {
 			s.leader.Store(&l)
 			s.log.InfoContext(ctx, "leader is known", "leader", l.ID, "http", l.HTTP)
@@ -139,13 +133,13 @@ func (s *Scheduler) observe(ctx context.Context) error {
 // campaign leads whenever it is this scheduler's turn, until ctx ends.
 func (s *Scheduler) campaign(ctx context.Context) error {
 	me := state.Leader{ID: s.cfg.ID, HTTP: s.cfg.AdvertiseHTTP, GRPC: s.cfg.AdvertiseGRPC}
-	return s.repeat(ctx, "lead was lost", func() error {
+	return s.repeat(ctx, "lead", func() error {
 		return s.cfg.Store.Lead(ctx, me, s.lead)
 	})
 }
 
 // repeat calls fn until ctx ends, with growing pauses while it fails at once.
-func (s *Scheduler) repeat(ctx context.Context, failure string, fn func() error) error {
+func (s *Scheduler) repeat(ctx context.Context, what string, fn func() error) error {
 	pause := backoff.NewExponentialBackOff()
 	pause.InitialInterval, pause.MaxInterval = 100*time.Millisecond, 5*time.Second
 	for {
@@ -155,7 +149,7 @@ func (s *Scheduler) repeat(ctx context.Context, failure string, fn func() error)
 			return ctx.Err()
 		}
 		if err != nil && !errors.Is(err, context.Canceled) {
-			s.log.WarnContext(ctx, failure, "err", err)
+			s.log.WarnContext(ctx, "failed and will be tried again", "what", what, "err", err)
 		}
 		if time.Since(began) > time.Minute {
 			pause.Reset()

@@ -11,6 +11,7 @@ if [ "${1:-}" = --e2e ]; then
 	scripts/ensure-docker.sh
 	scripts/build.sh
 	scripts/images.sh
+	scripts/etcd.sh
 	say "go test -tags e2e ./test/e2e/..."
 	exec go test -tags e2e -count=1 -v -timeout 20m ./test/e2e/...
 fi

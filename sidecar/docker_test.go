@@ -29,6 +29,16 @@ type docker struct {
 	*client.Client
 }
 
+// TestMain removes what buildHello has made.
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if d, err := client.New(client.FromEnv); err == nil {
+		_, _ = d.ImageRemove(context.Background(), helloImage, client.ImageRemoveOptions{Force: true}) // it need not be there
+		_ = d.Close()                                                                                  // the process ends
+	}
+	os.Exit(code)
+}
+
 // buildHello compiles testdata/hello and makes an image of nothing else, once.
 var buildHello = sync.OnceValue(func() error {
 	dir, err := os.MkdirTemp("", "hello")

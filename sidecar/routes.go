@@ -3,12 +3,11 @@ package sidecar
 import (
 	"bytes"
 	"context"
-	"encoding/json"
-	"fmt"
 	"log/slog"
 	"time"
 
 	"github.com/pancake-stack/pancake"
+	"github.com/pancake-stack/pancake/sidecar/api"
 	"github.com/pancake-stack/pancake/sidecar/catalog"
 	"github.com/pancake-stack/pancake/sidecar/feed"
 	"github.com/pancake-stack/pancake/sidecar/traefik"
@@ -43,7 +42,7 @@ func (s *Sidecar) settle(ctx context.Context) error {
 type routes struct {
 	builder *traefik.Builder
 	state   *feed.Feed[*catalog.Snapshot]
-	out     *feed.Feed[[]byte]
+	out     *feed.Feed[api.Routes]
 	log     *slog.Logger
 	known   map[traefik.Problem]bool // those that the last configuration had
 }
@@ -56,25 +55,30 @@ func (r *routes) run(ctx context.Context) error {
 		start := time.Now()
 		snap, changed := r.state.Get()
 		conf, problems := r.builder.Build(values(snap.Services()))
-		b, err := json.Marshal(conf)
+		line, err := conf.Line()
 		if err != nil {
-			return fmt.Errorf("encode routes: %w", err)
+			return err
 		}
-		if !bytes.Equal(b, last) {
-			last = b
-			r.out.Set(b)
+		if !bytes.Equal(line, last) {
+			document, err := conf.Document()
+			if err != nil {
+				return err
+			}
+			last = line
+			r.out.Set(api.Routes{Line: line, Document: document})
 		}
 		r.tell(ctx, problems)
+		// Under constant change this takes half a core at most. A change that comes
+		// after a quiet moment is not held up.
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(min(time.Second, time.Since(start))):
+		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-changed:
-		}
-		// Under constant change this takes half a core at most.
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(min(time.Second, time.Since(start)/2)):
 		}
 	}
 }

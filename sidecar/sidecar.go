@@ -63,7 +63,7 @@ func New(cfg Config) (*Sidecar, error) {
 		Host: cfg.AdvertiseIP, Hostname: cfg.Hostname, DefaultEndpoint: cfg.DefaultCheckEndpoint,
 		Interval: cfg.CheckInterval, Fall: cfg.CheckFall, Log: cfg.Log, Metrics: cfg.Metrics,
 	})
-	s.routes = &routes{builder: builder, state: s.owner.state, out: feed.New[[]byte](nil), log: cfg.Log, known: map[traefik.Problem]bool{}}
+	s.routes = &routes{builder: builder, state: s.owner.state, out: feed.New(api.Routes{}), log: cfg.Log, known: map[traefik.Problem]bool{}}
 	if err := s.register(cfg.Metrics); err != nil {
 		return nil, err
 	}

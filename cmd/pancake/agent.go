@@ -48,7 +48,7 @@ nodes by gossip. A restart leaves the containers alone and finds them again.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runAgent(cmd.Context(), env, f) },
 	}
 	flags := cmd.Flags()
-	f.nodeFlags.add(flags)
+	f.addNode(flags)
 	flags.StringVar(&f.scheduler, "scheduler", "127.0.0.1:7098", "`addresses` that the schedulers listen on for agents, host:port,…")
 	flags.StringVar(&f.advertise, "advertise", "127.0.0.1", "`IP` address at which others reach this node and its tasks")
 	flags.StringVar(&f.http, "http", "", "`address` that the Sidecar's API listens on (default: port 7777 of --advertise)")
@@ -136,6 +136,7 @@ func newNode(ctx context.Context, getenv func(string) string, cfg nodeConfig) (*
 		Hostname: hostname, AdvertiseIP: cfg.advertise, BindAddr: gossipHost, BindPort: gossipPort,
 		ClusterName: cfg.clusterName, Seeds: list(cfg.seeds), DockerHost: cfg.docker,
 		Agent: id, ForeignContainers: cfg.foreign, TraefikDomain: cfg.domain,
+		Quiet: true, // the containers go on without us, so a restart must not take them out of traffic
 		Log: cfg.log.With("part", "sidecar"), Metrics: metrics,
 	}
 	if err := sidecar.FromEnv(getenv, &side); err != nil {
@@ -150,7 +151,7 @@ func newNode(ctx context.Context, getenv func(string) string, cfg nodeConfig) (*
 	n.executor, err = executor.New(executor.Config{
 		DataDir: cfg.dir.path, AgentID: id, Hostname: hostname, Address: cfg.advertise,
 		SchedulerAddrs: list(cfg.scheduler), Attributes: attributes, Resources: resources, Version: buildVersion(),
-		Docker: engine, SidecarURL: n.sidecarURL, DrainDuration: cfg.drain,
+		Docker: engine, CPULimit: executor.CPULimit(cfg.cpuLimit), SidecarURL: n.sidecarURL, DrainDuration: cfg.drain,
 		Log: cfg.log.With("part", "executor"), Metrics: metrics,
 	})
 	return n, err

@@ -21,6 +21,12 @@ type board struct {
 	note     string // a line below the table
 }
 
+// The widths of the longest common state and health.
+const (
+	stateWidth  = len("starting")
+	healthWidth = len("unhealthy")
+)
+
 var taskHeader = []string{"INSTANCE", "STATE", "HEALTH", "HOST", "PORTS", "AGE", "NOTE"}
 
 // table is the board for a terminal: a title, a row per instance, a note.
@@ -45,16 +51,16 @@ func (b board) rows(now time.Time, p palette) [][]string {
 	for _, t := range sortTasks(b.tasks) {
 		health := ""
 		if !t.Status.State.Terminal() {
-			health = word(t.Status.Health)
+			health = healthWord(t)
 		}
 		rows = append(rows, []string{
-			label(b.service, t.Instance), p.state(taskState(t)), p.state(health), t.Hostname,
+			label(b.service, t.Instance), p.stateIn(stateWidth, taskState(t)), p.stateIn(healthWidth, health), t.Hostname,
 			ports(t.Ports), age(now, cmp.Or(t.Status.Started, t.Created)), clean(b.taskNote(t)),
 		})
 	}
 	for _, u := range b.unplaced {
 		rows = append(rows, []string{
-			label(b.service, u.Instance), p.state("waiting"), p.paint(plain, ""), "", "",
+			label(b.service, u.Instance), p.stateIn(stateWidth, "waiting"), p.stateIn(healthWidth, ""), "", "",
 			age(now, u.Since), whyUnplaced(u, now),
 		})
 	}
@@ -67,6 +73,15 @@ func taskState(t pancake.Task) string {
 		return "draining"
 	}
 	return word(cmp.Or(t.Status.State, pancake.TaskStaging))
+}
+
+// healthWord is what Sidecar says of a task. A task that has not passed a check
+// yet is not called unhealthy: it may still be starting.
+func healthWord(t pancake.Task) string {
+	if t.Status.Health == pancake.Unhealthy && t.FirstHealthy.IsZero() {
+		return "checking"
+	}
+	return word(t.Status.Health)
 }
 
 // taskNote says what the other columns do not: why a task is the way it is.
@@ -107,7 +122,7 @@ func (b board) facts(now time.Time) []fact {
 	for _, t := range sortTasks(b.tasks) {
 		state := taskState(t)
 		if state == "running" && t.Status.Health != pancake.HealthUnknown {
-			state += ", " + word(t.Status.Health)
+			state += ", " + healthWord(t)
 		}
 		text := fmt.Sprintf("%s %s on %s", label(b.service, t.Instance), state, t.Hostname)
 		if p := ports(t.Ports); p != "" {

@@ -58,7 +58,7 @@ with them. "pancake dev down" stops both.`,
 		},
 	}
 	flags := cmd.Flags()
-	f.nodeFlags.add(flags)
+	f.addNode(flags)
 	flags.StringVar(&f.http, "http", "127.0.0.1:7099", "`address` that the API listens on")
 	flags.StringVar(&f.grpc, "grpc", "127.0.0.1:7098", "`address` that agents dial")
 	flags.StringVar(&f.sidecarHTTP, "sidecar-http", "127.0.0.1:7777", "`address` that the Sidecar's API listens on")
@@ -115,6 +115,7 @@ func runDev(ctx context.Context, env *environment, f devFlags) error {
 	if err := loopbackOnly(false, map[string]string{
 		"http": f.http, "grpc": f.grpc, "sidecar-http": f.sidecarHTTP, "gossip": f.gossip,
 		"etcd-listen": f.listen, "etcd-peer-listen": f.peerListen, "ingress-http": f.ingress.http, "ingress-https": f.ingress.https,
+		"ingress-admin": f.ingress.admin,
 	}); err != nil {
 		return err
 	}
@@ -153,7 +154,7 @@ func devParts(ctx context.Context, env *environment, f devFlags, dir *dataDir, l
 	if leader.GRPC, err = serve.Listen(ctx, f.grpc); err != nil {
 		return nil, err
 	}
-	store := newEtcdPart(f.etcdFlags.embedded(dir.join("etcd"), log))
+	store := newEtcdPart(f.embedded(dir.join("etcd"), log))
 	parts := append([]lifecycle.Part{store.part(), schedulerPart(leader, store.client)}, n.parts()...)
 	if !f.ingress.off {
 		ingress, err := f.ingress.part(ctx, dir, n.sidecarURL, log)

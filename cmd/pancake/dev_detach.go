@@ -34,6 +34,10 @@ func detach(ctx context.Context, env *environment, cmd *cobra.Command, dir strin
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return pancake.Errorf(pancake.Invalid, "--data-dir: %w", err)
 	}
+	if held(dir) {
+		env.say("Pancake runs already (pid %d)", readHolder(dir).PID)
+		return nil
+	}
 	logPath := filepath.Join(dir, "dev.log")
 	logFile, err := os.OpenFile(logPath, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {

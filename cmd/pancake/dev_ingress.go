@@ -22,6 +22,7 @@ const ingressName = "pancake-ingress"
 
 type ingressFlags struct {
 	http, https string
+	admin       string // not for services: Traefik's own /ping
 	bin         string
 	off         bool
 }
@@ -29,6 +30,7 @@ type ingressFlags struct {
 func (f *ingressFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&f.http, "ingress-http", "127.0.0.1:8080", "`address` that Traefik listens on for HTTP")
 	flags.StringVar(&f.https, "ingress-https", "127.0.0.1:8443", "`address` that Traefik listens on for HTTPS")
+	flags.StringVar(&f.admin, "ingress-admin", "127.0.0.1:7790", "`address` that Traefik's own /ping listens on")
 	flags.StringVar(&f.bin, "ingress-bin", "", "`path` of pancake-ingress (default: beside pancake, else in PATH)")
 	flags.BoolVar(&f.off, "no-ingress", false, "run without Traefik")
 }
@@ -72,9 +74,11 @@ func (f *ingressFlags) part(ctx context.Context, dir *dataDir, sidecarURL string
 	cfg := child.Config{Path: path, Output: out, Log: log.With("part", "ingress"), Args: []string{
 		"--entrypoints.web.address=" + f.http,
 		"--entrypoints.websecure.address=" + f.https,
+		"--entrypoints.websecure.http.tls=true",
 		"--sidecar.url=" + sidecarURL,
 		"--sidecar.cache=" + dir.join("ingress.json"),
-		"--ping=true", "--ping.entrypoint=web",
+		"--entrypoints.traefik.address=" + f.admin, "--ping=true",
+		"--log.level=info", "--log.nocolor=true",
 	}}
 	return lifecycle.Part{
 		Name: "ingress",
@@ -82,7 +86,7 @@ func (f *ingressFlags) part(ctx context.Context, dir *dataDir, sidecarURL string
 			return errors.Join(child.Run(ctx, cfg), out.Close())
 		},
 		Ready: func(ctx context.Context) error {
-			if err := answers("http://" + f.http + "/ping")(ctx); err != nil {
+			if err := answers("http://" + f.admin + "/ping")(ctx); err != nil {
 				return pancake.Errorf(pancake.Unavailable, "%w; the end of %s:\n%s", err, logPath, cmp.Or(tailOfFile(logPath, 5), "(empty)"))
 			}
 			return nil
@@ -96,7 +100,7 @@ func (f *ingressFlags) awaitPorts(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	return lifecycle.Poll(ctx, func(ctx context.Context) error {
-		for _, addr := range []string{f.http, f.https} {
+		for _, addr := range []string{f.http, f.https, f.admin} {
 			ln, err := serve.Listen(context.WithoutCancel(ctx), addr)
 			if err != nil {
 				return err

@@ -90,19 +90,24 @@ func (s *fakeScheduler) start(t *testing.T) string {
 		return nil, nil
 	})
 	handle("GET /v1/agents", func(http.ResponseWriter, *http.Request) (any, error) { return s.agents, nil })
-	mux.HandleFunc("GET /v1/events", func(w http.ResponseWriter, r *http.Request) {
-		for i := 1; r.Context().Err() == nil; i++ {
-			fmt.Fprintf(w, "id: %d\ndata: {\"id\":%d,\"type\":\"task\",\"key\":\"t\"}\n\n", i, i)
-			w.(http.Flusher).Flush()
-			select {
-			case <-time.After(10 * time.Millisecond):
-			case <-r.Context().Done():
-			}
-		}
-	})
+	mux.HandleFunc("GET /v1/events", changes)
 	server := httptest.NewServer(mux)
 	t.Cleanup(server.Close)
 	return server.URL
+}
+
+// changes sends an event every few milliseconds.
+func changes(w http.ResponseWriter, r *http.Request) {
+	for i := 1; r.Context().Err() == nil; i++ {
+		fmt.Fprintf(w, "id: %d\ndata: {\"id\":%d,\"type\":\"task\",\"key\":\"t\"}\n\n", i, i)
+		if err := http.NewResponseController(w).Flush(); err != nil {
+			return
+		}
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-r.Context().Done():
+		}
+	}
 }
 
 func (s *fakeScheduler) request(id string) (any, error) {

@@ -24,7 +24,6 @@ const (
 	red    = 31
 	green  = 32
 	yellow = 33
-	grey   = 90
 )
 
 func (p palette) paint(colour int, text string) string {
@@ -35,16 +34,21 @@ func (p palette) paint(colour int, text string) string {
 }
 
 // state paints the state of a task, deploy, request or agent, or a health.
-func (p palette) state(text string) string {
+func (p palette) state(text string) string { return p.stateIn(0, text) }
+
+// stateIn is state, filled up to a width: a column of it does not change its
+// width when a state does.
+func (p palette) stateIn(width int, text string) string {
+	colour := plain
 	switch text {
 	case "running", "healthy", "succeeded", "active":
-		return p.paint(green, text)
+		colour = green
 	case "failed", "error", "lost", "unhealthy", "overdue", "dead", "unreachable", "system_cooldown":
-		return p.paint(red, text)
+		colour = red
 	case "staging", "starting", "waiting", "killing", "draining", "deleting", "paused":
-		return p.paint(yellow, text)
+		colour = yellow
 	}
-	return p.paint(plain, text)
+	return p.paint(colour, fmt.Sprintf("%-*s", width, text))
 }
 
 // table aligns rows of cells into lines. Columns that are empty in every row are left out.

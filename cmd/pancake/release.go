@@ -155,7 +155,11 @@ func (r *release) conflict(ctx context.Context, refused error) error {
 
 func (r *release) dryRun() error {
 	r.say("would deploy %s to %s as %s with %s", r.deploy.Container.Image, r.request.ID, r.deploy.ID, plural(r.request.Instances, "instance"))
-	r.display.show(r.board())
+	for _, t := range r.view.Tasks {
+		if t.DeployID == r.deploy.ID {
+			r.say("%s would start on %s", label(serviceName(r.request), t.Instance), t.Hostname)
+		}
+	}
 	if len(r.view.Unplaced) > 0 {
 		return r.finish(resultDryRun, "", pancake.Errorf(pancake.NoRoom, "it does not fit: %s", whyUnplaced(r.view.Unplaced[0], r.env.now())))
 	}
@@ -165,6 +169,10 @@ func (r *release) dryRun() error {
 // follow shows the deploy until it is final.
 func (r *release) follow(ctx context.Context) error {
 	r.say("deploying %s to %s as %s", r.deploy.Container.Image, r.request.ID, r.deploy.ID)
+	if before, now := r.view.Deploy.Progress.Before, r.request.Instances; before != 0 && before != now {
+		r.say("%s instead of %d, as its file says", plural(now, "instance"), before)
+	}
+	var succeeded time.Time
 	w := &watcher{client: r.client, request: r.request.ID, timeout: r.flags.timeout, silent: r.display.silent}
 	w.look = func(ctx context.Context) (bool, error) {
 		view, err := r.client.Deploy(ctx, r.request.ID, r.deploy.ID)
@@ -173,7 +181,13 @@ func (r *release) follow(ctx context.Context) error {
 		}
 		r.view = view
 		r.display.show(r.board())
-		return view.Deploy.State.Final(), nil
+		if view.Deploy.State != pancake.DeploySucceeded {
+			return view.Deploy.State.Final(), nil
+		}
+		if succeeded.IsZero() {
+			succeeded = r.env.now()
+		}
+		return r.drained() || r.env.now().Sub(succeeded) > drainPatience, nil
 	}
 	err := w.run(ctx)
 	again := "Follow it with: " + r.followCommand()
@@ -189,6 +203,22 @@ func (r *release) follow(ctx context.Context) error {
 	}
 	return pancake.Errorf(pancake.KindOf(err), "lost sight of deploy %s of %s, which goes on if the scheduler does. %s\n%w",
 		r.deploy.ID, r.request.ID, again, err)
+}
+
+// drainPatience bounds the wait, after success, for the old tasks to be taken
+// out of traffic: an agent that is away cannot say that it has.
+const drainPatience = 5 * time.Second
+
+// drained reports whether the tasks of other deploys are on their way out, so
+// that whoever asks next is answered by this one.
+func (r *release) drained() bool {
+	for _, t := range r.view.Tasks {
+		unwatched := t.Status.State == pancake.TaskKilling && t.Status.Health == pancake.HealthUnwatched
+		if t.DeployID != r.deploy.ID && t.Live() && t.Status.Health != pancake.HealthDraining && !unwatched {
+			return false
+		}
+	}
+	return true
 }
 
 // outcome tells how the deploy ended.
@@ -211,7 +241,8 @@ func (r *release) outcome() error {
 		d.ID, r.request.ID, d.State, took, prefixed(": ", clean(d.Message))))
 }
 
-// failureLines say which task failed, where, why, and what it printed last.
+// failureLines say which task failed, where, why, and what it printed last. A
+// message that the deploy has as well is left to it.
 func failureLines(view client.DeployView, f pancake.DeployFailure, service string) []string {
 	what := f.TaskID
 	for _, t := range view.Tasks {
@@ -219,7 +250,11 @@ func failureLines(view client.DeployView, f pancake.DeployFailure, service strin
 			what = label(service, t.Instance) + " on " + t.Hostname
 		}
 	}
-	lines := []string{joinNotEmpty(": ", what, string(f.Reason), clean(f.Message))}
+	message := f.Message
+	if message == view.Deploy.Message {
+		message = ""
+	}
+	lines := []string{joinNotEmpty(": ", what, string(f.Reason), clean(message))}
 	for _, line := range f.Log {
 		lines = append(lines, "  | "+clean(line))
 	}

@@ -89,7 +89,7 @@ func TestReleaseOnTerminalRedraws(t *testing.T) {
 	}}
 	c := command{scheduler: s.start(t), args: []string{"release", "hello", "-e", "dev", "-t", "1"}, columns: 100}
 	got := c.run(t)
-	has(t, got.stdout, "INSTANCE", "STATE", "hello.1", "\x1b[33mstarting\x1b[0m", "\x1b[2A\r", "\x1b[32mrunning\x1b[0m", "\x1b[32mhealthy\x1b[0m", "\x1b[32mSUCCEEDED\x1b[0m")
+	has(t, got.stdout, "INSTANCE", "STATE", "hello.1", "\x1b[33mstarting\x1b[0m", "\x1b[2A\r", "\x1b[32mrunning \x1b[0m", "\x1b[32mhealthy  \x1b[0m", "\x1b[32mSUCCEEDED\x1b[0m")
 
 	s.steps = []client.DeployView{steps(pancake.DeploySucceeded, aTask(1, id, pancake.TaskRunning, pancake.Healthy))}
 	c.vars = map[string]string{"NO_COLOR": "1"}

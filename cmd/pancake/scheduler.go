@@ -93,7 +93,7 @@ func runScheduler(ctx context.Context, env *environment, f schedulerFlags) error
 // parts are the scheduler and, unless the store is elsewhere, the store.
 func (f schedulerFlags) parts(ctx context.Context, cfg scheduler.Config, dir *dataDir, log logger) ([]lifecycle.Part, error) {
 	if f.endpoints == "" {
-		store := newEtcdPart(f.etcdFlags.embedded(dir.join("etcd"), log))
+		store := newEtcdPart(f.embedded(dir.join("etcd"), log))
 		return []lifecycle.Part{store.part(), schedulerPart(cfg, store.client)}, nil
 	}
 	client, err := etcd.Dial(ctx, list(f.endpoints))

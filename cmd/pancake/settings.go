@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/pancake-stack/pancake"
+	"github.com/pancake-stack/pancake/executor"
 	"github.com/pancake-stack/pancake/internal/etcd"
 	"github.com/pancake-stack/pancake/internal/serve"
 )
@@ -21,12 +22,14 @@ type nodeFlags struct {
 	attributes string
 	resources  string
 	docker     string
+	cpuLimit   string
 }
 
-func (f *nodeFlags) add(flags *pflag.FlagSet) {
+func (f *nodeFlags) addNode(flags *pflag.FlagSet) {
 	flags.StringVar(&f.hostname, "hostname", "", "`name` of this node, unique in the cluster (default: the machine's)")
 	flags.StringVar(&f.attributes, "attributes", "", "`attributes` of this node that requests can ask for, for example rack:r1;zone:a")
 	flags.StringVar(&f.resources, "resources", "", "`resources` that this node offers, for example cpus:4;mem:8192;ports:[31000-32000] (default: all of the machine)")
+	flags.StringVar(&f.cpuLimit, "cpu-limit", string(executor.CPUShares), "what cpus mean: shares (a weight; idle CPU may be used) or hard (an upper limit), `mode`")
 	flags.StringVar(&f.docker, "docker", "", "`address` of the Docker engine (default: DOCKER_HOST, else unix:///var/run/docker.sock)")
 }
 

@@ -74,7 +74,11 @@ func (s *status) print(ctx context.Context) error {
 	case s.env.json():
 		return s.env.printJSON(view)
 	}
+	width, _ := s.env.terminal(s.env.stdout)
 	for _, line := range view.table(s.env.now(), s.env.paint()) {
+		if width > 0 && s.request == "" && !s.why {
+			line = cut(line, width) // one line each; what is cut off is shown with the request
+		}
 		s.env.printf("%s\n", line)
 	}
 	return nil

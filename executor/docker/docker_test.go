@@ -2,6 +2,7 @@ package docker_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -223,6 +224,10 @@ func TestHostNetworkAndCommand(t *testing.T) {
 func TestGraceAndKill(t *testing.T) {
 	k := newKit(t)
 	id := k.start(k.spec(func(s *docker.Spec) { s.Env["STUBBORN"] = "1" }))
+	eventually(t, "stubbornness", func() bool {
+		lines, err := k.engine.LastLines(t.Context(), id)
+		return err == nil && slices.Equal(lines, []string{"stubborn"})
+	})
 	if err := k.engine.Stop(t.Context(), id, time.Second); err != nil {
 		t.Fatal(err)
 	}
@@ -306,7 +311,7 @@ func TestLogs(t *testing.T) {
 	out = map[string]string{}
 	enough := fmt.Errorf("enough")
 	err = k.engine.Logs(ctx, id, docker.LogOptions{Tail: 1}, func(source string, data []byte) error { out[source] += string(data); return enough })
-	if err != enough || out["stdout"] != "asked to stop\n" || out["stderr"] != "" {
+	if !errors.Is(err, enough) || out["stdout"] != "asked to stop\n" || out["stderr"] != "" {
 		t.Errorf("tail %q, %v", out, err)
 	}
 }

@@ -30,6 +30,7 @@ func (w *world) act(t *rapid.T, a step.Action) {
 	case step.Report:
 		w.check(t, a)
 		w.f.Reported, w.f.ReportedReason, w.f.ReportedHealth = a.State, a.Reason, w.f.Health
+		w.f.ReportedNote, w.f.ReportedAt = w.f.Note, w.now
 		w.f.Ran = w.f.Ran || a.State == pancake.TaskRunning
 		return
 	case step.Drain:
@@ -115,9 +116,10 @@ func (w *world) wait(t *rapid.T, until time.Time) {
 	case event == 1 && w.container != step.Absent:
 		w.container, w.f.Container = step.Absent, step.Unknown
 	case event == 2:
-		w.f.Health, w.f.WasHealthy, w.f.UnhealthySince = pancake.Healthy, true, time.Time{}
+		w.f.Health, w.f.WasHealthy, w.f.UnhealthySince, w.f.Note = pancake.Healthy, true, time.Time{}, ""
 	case event == 3:
 		w.f.Health, w.f.UnhealthySince = pancake.Unhealthy, w.now
+		w.f.Note = rapid.SampledFrom([]string{"500", "refused"}).Draw(t, "note")
 	case event == 4: // a restart of the executor
 		w.f.Container, w.f.UnhealthySince = step.Unknown, time.Time{}
 	default:
@@ -132,7 +134,7 @@ func (w *world) check(t *rapid.T, a step.Action) {
 	if w.f.Reported.Terminal() {
 		t.Fatalf("%s is reported after the end, %s", a.State, w.f.Reported)
 	}
-	if a.State == w.f.Reported && a.Reason == w.f.ReportedReason && w.f.Health == w.f.ReportedHealth {
+	if a.State == w.f.Reported && a.Reason == w.f.ReportedReason && w.f.Health == w.f.ReportedHealth && w.f.Note == w.f.ReportedNote {
 		t.Fatalf("%s is reported twice", a.State)
 	}
 	if (a.State == pancake.TaskKilled || a.State == pancake.TaskFinished) && w.container == step.Running {
@@ -222,7 +224,8 @@ func anyFacts(t *rapid.T) step.Facts {
 		DrainedAt: moment("drained"), UnhealthySince: moment("unhealthy"), RetryAt: moment("retry"),
 		Container: rapid.SampledFrom([]step.ContainerState{step.Unknown, step.Absent, step.Created, step.Running, step.Exited}).Draw(t, "container"),
 		NeedImage: rapid.Bool().Draw(t, "need image"), OOM: rapid.Bool().Draw(t, "oom"),
-		Health:   rapid.SampledFrom([]pancake.HealthState{"", pancake.Healthy, pancake.Unhealthy}).Draw(t, "health"),
+		Health: rapid.SampledFrom([]pancake.HealthState{"", pancake.Healthy, pancake.Unhealthy}).Draw(t, "health"),
+		Note:   rapid.SampledFrom([]string{"", "500"}).Draw(t, "note"), ReportedAt: moment("reported"),
 		DrainFor: 10 * time.Second, UnhealthyAfter: 90 * time.Second,
 	}
 	if rapid.Bool().Draw(t, "problem") {

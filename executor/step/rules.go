@@ -114,6 +114,14 @@ var rules = []rule{
 		func(f *Facts, _ time.Time) bool { return f.Health != f.ReportedHealth },
 		func(f *Facts) Action { return Action{Do: Report, State: f.Reported} },
 	},
+	// What a failing check answers may change with each check, and each report is
+	// stored by the scheduler: not more often than needed to explain it.
+	{
+		func(f *Facts, now time.Time) bool {
+			return f.Want == Run && f.Note != f.ReportedNote && !now.Before(f.noteDue())
+		},
+		func(f *Facts) Action { return Action{Do: Report, State: f.Reported} },
+	},
 
 	// 15. Nothing routes to a task that never was reported running, and "now"
 	// means now: stop without drain.
@@ -128,7 +136,15 @@ var rules = []rule{
 	},
 	{func(f *Facts, _ time.Time) bool { return f.ending() }, do(Stop)},
 
-	// 17. It was healthy and has been unhealthy for too long: give it up. Once
+	// 17. The answer of a failing check is due for a report soon, or the task to be given up.
+	{
+		func(f *Facts, _ time.Time) bool {
+			return f.Note != f.ReportedNote && (!f.sick() || !f.unhealthyUntil().Before(f.noteDue()))
+		},
+		func(f *Facts) Action { return Action{Do: Wait, Until: f.noteDue()} },
+	},
+
+	// 18. It was healthy and has been unhealthy for too long: give it up. Once
 	// it is draining there is no way back (rule 16).
 	{func(f *Facts, now time.Time) bool { return f.sick() && !now.Before(f.unhealthyUntil()) }, do(Drain)},
 	{
@@ -136,9 +152,14 @@ var rules = []rule{
 		func(f *Facts) Action { return Action{Do: Wait, Until: f.unhealthyUntil()} },
 	},
 
-	// 18. It runs, and that is all that is wanted.
+	// 19. It runs, and that is all that is wanted.
 	{func(*Facts, time.Time) bool { return true }, do(Wait)},
 }
+
+// noteEvery is the least time between two reports that differ only in what a failing check answers.
+const noteEvery = 2 * time.Second
+
+func (f *Facts) noteDue() time.Time { return f.ReportedAt.Add(noteEvery) }
 
 func (f *Facts) unhealthyUntil() time.Time { return f.UnhealthySince.Add(f.UnhealthyAfter) }
 

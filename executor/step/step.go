@@ -80,6 +80,8 @@ type Facts struct {
 	Reported       pancake.TaskState   // the state last reported; "" at first
 	ReportedHealth pancake.HealthState // the health last reported
 	ReportedReason string              // the reason last reported
+	ReportedNote   string              // the answer of the failing check last reported
+	ReportedAt     time.Time           // when that was
 	Ran            bool                // TASK_RUNNING has been reported
 	StartAsked     bool                // a container was seen or made, so it may have been started since
 	WasHealthy     bool                // Sidecar called it alive at least once
@@ -91,6 +93,7 @@ type Facts struct {
 	OOM       bool // the kernel killed it for its memory
 	NeedImage bool // the image must be pulled before the container can be created
 	Health    pancake.HealthState
+	Note      string // the last answer of the failing check
 	// UnhealthySince is when Sidecar began to call it unhealthy; zero while it does not, or while
 	// Sidecar is not heard: an old word must not end a task.
 	UnhealthySince time.Time

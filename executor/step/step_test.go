@@ -81,6 +81,11 @@ func TestNext(t *testing.T) {
 		"kill now cuts a drain short": {running(func(f *step.Facts) { killing(f); f.Want, f.DrainedAt = step.KillNow, now }), "stop"},
 		"kill before TASK_RUNNING":    {running(func(f *step.Facts) { killing(f); f.Ran = false }), "stop"},
 
+		"a newer answer of the check is not hurried": {running(func(f *step.Facts) { f.Note, f.ReportedAt = "500", now.Add(-time.Second) }), "wait until 1s"},
+		"but reported": {running(func(f *step.Facts) { f.Note, f.ReportedAt = "500", now.Add(-2*time.Second) }), "report TASK_RUNNING"},
+		"a newer answer does not put off the end":     {running(func(f *step.Facts) { sick(f, 90*time.Second); f.Note, f.ReportedAt = "500", now }), "drain"},
+		"nor matters to a task that is being stopped": {running(func(f *step.Facts) { killing(f); f.Note = "500" }), "drain"},
+
 		"unhealthy from the start":     {running(func(f *step.Facts) { sick(f, time.Hour); f.WasHealthy = false }), "wait"},
 		"unhealthy for a while":        {running(func(f *step.Facts) { sick(f, 60*time.Second) }), "wait until 30s"},
 		"unhealthy too long":           {running(func(f *step.Facts) { sick(f, 90*time.Second) }), "drain"},

@@ -247,8 +247,10 @@ func TestPrintReadsBack(t *testing.T) {
 	dir := t.TempDir()
 	rapid.Check(t, func(t *rapid.T) {
 		text := rapid.StringMatching(`[ -~éü]{1,12}`)
-		args := []string{"scheduler", "--http=" + text.Draw(t, "http"), "--log-level=" + text.Draw(t, "level"),
-			"--wait=" + time.Duration(rapid.Int64().Draw(t, "wait")).String()}
+		args := []string{
+			"scheduler", "--http=" + text.Draw(t, "http"), "--log-level=" + text.Draw(t, "level"),
+			"--wait=" + time.Duration(rapid.Int64().Draw(t, "wait")).String(),
+		}
 		for range rapid.IntRange(0, 3).Draw(t, "etcd") {
 			args = append(args, "--etcd="+rapid.StringMatching(`[a-z0-9:.#-]{1,8}`).Draw(t, "endpoint"))
 		}

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -90,8 +91,8 @@ func (p Part) readyWithin() time.Duration { return cmp.Or(p.ReadyWithin, 30*time
 
 func stop(up []*handle) error {
 	var errs []error
-	for i := len(up) - 1; i >= 0; i-- {
-		h := up[i]
+	for _, h := range slices.Backward(up) {
+
 		h.cancel()
 		limit := cmp.Or(h.StopWithin, 15*time.Second)
 		select {

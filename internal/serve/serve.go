@@ -77,7 +77,9 @@ func Run(ctx context.Context, ln net.Listener, h http.Handler, log *slog.Logger)
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = srv.Close()
 	}
-	<-done
+	if ended := <-done; err == nil && !errors.Is(ended, http.ErrServerClosed) {
+		err = ended
+	}
 	if err != nil {
 		return fmt.Errorf("stop serving on %s: %w", ln.Addr(), err)
 	}
@@ -161,8 +163,7 @@ func ReadJSON(w http.ResponseWriter, r *http.Request, limit int64, v any) error 
 	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, limit))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(v); err != nil {
-		var tooLarge *http.MaxBytesError
-		if errors.As(err, &tooLarge) {
+		if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
 			return pancake.Errorf(pancake.Invalid, "the body is larger than %d bytes", tooLarge.Limit)
 		}
 		return pancake.Errorf(pancake.Invalid, "the body is not the JSON that is expected here: %w", err)

@@ -6,7 +6,6 @@ package agents
 import (
 	"cmp"
 	"context"
-	"log/slog"
 	"slices"
 	"sync"
 	"time"
@@ -25,8 +24,8 @@ type Owner interface {
 	// Status takes what an agent observed of a task. Once that is stored, the
 	// owner sends the acknowledgement.
 	Status(ctx context.Context, agent, task string, s pancake.TaskStatus) error
-	// Closed says that a session is over, and when it was heard last.
-	Closed(agent string, session uint64, heard time.Time)
+	// Closed says that a session of an agent is over, and when it was heard last.
+	Closed(agent string, heard time.Time)
 }
 
 // Config says how a Server treats agents.
@@ -35,8 +34,6 @@ type Config struct {
 	Leader func() string
 	// Heartbeat is how often agents are asked to report. Default 2 s.
 	Heartbeat time.Duration
-	// Log defaults to slog.Default.
-	Log *slog.Logger
 }
 
 // How long an agent may take.
@@ -51,7 +48,6 @@ type Server struct {
 
 	leader    func() string
 	heartbeat time.Duration
-	log       *slog.Logger
 
 	mu       sync.Mutex
 	owner    Owner
@@ -63,7 +59,7 @@ type Server struct {
 // New makes a Server without an owner.
 func New(cfg Config) *Server {
 	return &Server{
-		leader: cfg.Leader, heartbeat: cmp.Or(cfg.Heartbeat, 2*time.Second), log: cmp.Or(cfg.Log, slog.Default()),
+		leader: cfg.Leader, heartbeat: cmp.Or(cfg.Heartbeat, 2*time.Second),
 		sessions: map[string]*session{}, streams: map[string]*stream{},
 	}
 }
@@ -166,7 +162,7 @@ func (s *Server) end(sess *session, owner Owner) {
 	sess.close()
 	heard := sess.heard
 	s.mu.Unlock()
-	owner.Closed(sess.agent, sess.number, heard)
+	owner.Closed(sess.agent, heard)
 }
 
 // heardFrom notes that a session is alive.

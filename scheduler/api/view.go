@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/pancake-stack/pancake"
 	"github.com/pancake-stack/pancake/scheduler/client"
@@ -48,11 +49,17 @@ func (v View) viewOf(r *pancake.Request) client.RequestView {
 // lastFailure is why the newest deploy failed or, if it did not, how the
 // newest task ended that ended by itself.
 func (v View) lastFailure(request string) string {
-	if ds := v.State.DeploysOf(request); len(ds) > 0 && (ds[0].State == pancake.DeployFailed || ds[0].State == pancake.DeployOverdue) {
-		return fmt.Sprintf("deploy %s %s: %s", ds[0].ID, ds[0].State, ds[0].Message)
+	var settled time.Time // what ended before the newest deploy had succeeded is history
+	if ds := v.State.DeploysOf(request); len(ds) > 0 {
+		switch ds[0].State {
+		case pancake.DeployFailed, pancake.DeployOverdue:
+			return fmt.Sprintf("deploy %s %s: %s", ds[0].ID, ds[0].State, ds[0].Message)
+		case pancake.DeploySucceeded:
+			settled = ds[0].Finished
+		}
 	}
 	for _, t := range slices.Backward(v.State.Ended[request]) {
-		if t.Desired == pancake.DesiredRun {
+		if t.Desired == pancake.DesiredRun && t.Status.Updated.After(settled) {
 			return fmt.Sprintf("task %s %s: %s", t.ID, t.Status.State, cmp.Or(t.Status.Message, t.Status.Reason, "no reason given"))
 		}
 	}

@@ -120,7 +120,7 @@ const (
 // Event is one change, as it was committed. Exactly the field of its type is
 // set; a deleted thing has Deleted and an otherwise empty body.
 type Event struct {
-	ID      uint64     `json:"id"` // grows; the leader starts again at 1
+	ID      uint64     `json:"id"` // grows, also from one leader to the next
 	Type    EventType  `json:"type"`
 	Time    time.Time  `json:"time"`
 	Key     string     `json:"key"`                 // the thing's id

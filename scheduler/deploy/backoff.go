@@ -2,6 +2,7 @@ package deploy
 
 import (
 	"hash/fnv"
+	"slices"
 	"time"
 
 	"github.com/pancake-stack/pancake"
@@ -57,8 +58,8 @@ func backoff(n int, id string) time.Duration {
 
 // last returns the task of the slot that ended last, nil if none has.
 func last(ended []*pancake.Task, s Slot) *pancake.Task {
-	for i := len(ended) - 1; i >= 0; i-- {
-		if t := ended[i]; t.DeployID == s.Deploy && t.Instance == s.Instance {
+	for _, t := range slices.Backward(ended) {
+		if t.DeployID == s.Deploy && t.Instance == s.Instance {
 			return t
 		}
 	}

@@ -87,8 +87,8 @@ func why(in Input, t *pancake.Task, wanted map[Slot]*pancake.Task) string {
 		return "replaced by deploy " + in.Pending.ID
 	case in.Active != nil && t.DeployID == in.Active.ID:
 		return fmt.Sprintf("scaled down to %d instances", in.Request.Instances)
-	case in.Active == nil:
-		return fmt.Sprintf("deploy %s did not succeed", t.DeployID)
+	case in.Active != nil && t.Created.Before(in.Active.Created):
+		return "replaced by deploy " + in.Active.ID
 	}
-	return fmt.Sprintf("deploy %s is active, not %s", in.Active.ID, t.DeployID)
+	return fmt.Sprintf("deploy %s did not succeed", t.DeployID)
 }

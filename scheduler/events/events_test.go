@@ -1,7 +1,6 @@
 package events
 
 import (
-	"fmt"
 	"slices"
 	"testing"
 
@@ -77,6 +76,6 @@ func TestRingIsBounded(t *testing.T) {
 	publish(h, "a", 3*ringSize)
 	replay, _ := h.Watch("", 1)
 	if n := len(replay); n < ringSize || n > ringSize*5/4 || replay[n-1].ID != 3*ringSize {
-		t.Error(fmt.Sprintf("%d replayed, the last %d", n, replay[n-1].ID))
+		t.Errorf("%d replayed, the last %d", n, replay[n-1].ID)
 	}
 }

@@ -93,8 +93,10 @@ func attributeReason(name, want string, m *miss) Reason {
 	if v, ok := m.nearest.Attributes[name]; ok {
 		has = fmt.Sprintf("has %q", v)
 	}
-	return Reason{"attribute " + name, m.agents,
-		fmt.Sprintf("%s without %s=%q; %s %s", are(m.agents), name, want, m.nearest.Hostname, has)}
+	return Reason{
+		"attribute " + name, m.agents,
+		fmt.Sprintf("%s without %s=%q; %s %s", are(m.agents), name, want, m.nearest.Hostname, has),
+	}
 }
 
 func tooLittle(m miss, free, need, short, unit string) string {

@@ -136,16 +136,29 @@ func TestUnplacedReasons(t *testing.T) {
 	}{
 		"no agents":  {wants(1, 1, 1), nil, []Reason{{"agents", 0, `no agent has registered; start one with "pancake agent"`}}},
 		"not active": {wants(1, 1, 1), []pancake.Offer{down}, []Reason{{"state", 1, "1 agent is not active: node-z is UNREACHABLE"}}},
-		"cpus": {wants(1, 1.5, 1), []pancake.Offer{offer("node-b", 0.1, 900, ""), offer("node-a", 0.3, 900, "")},
-			[]Reason{{"cpus", 2, "2 agents have too little; the nearest, node-a, has 0.3 free of the 1.5 needed: 1.2 short"}}},
-		"mem and state": {wants(1, 1, 512), []pancake.Offer{offer("node-a", 4, 500, ""), down},
-			[]Reason{{"state", 1, "1 agent is not active: node-z is UNREACHABLE"}, {"mem", 1, "1 agent has too little; the nearest, node-a, has 500 MiB free of the 512 MiB needed: 12 MiB short"}}},
-		"ports": {wants(1, 1, 1, 0, 0), []pancake.Offer{offer("node-a", 4, 500, "31000")},
-			[]Reason{{"ports", 1, "1 agent has too little; the nearest, node-a, has 1 free of the 2 needed: 1 short"}}},
-		"fixed port": {wants(1, 1, 1, 8080), []pancake.Offer{offer("node-a", 4, 500, "31000-31005")},
-			[]Reason{{"ports", 1, "1 agent has not the fixed host port free; on the nearest, node-a, 8080 is held by a task or outside the ports it offers"}}},
+		"cpus": {
+			wants(1, 1.5, 1),
+			[]pancake.Offer{offer("node-b", 0.1, 900, ""), offer("node-a", 0.3, 900, "")},
+			[]Reason{{"cpus", 2, "2 agents have too little; the nearest, node-a, has 0.3 free of the 1.5 needed: 1.2 short"}},
+		},
+		"mem and state": {
+			wants(1, 1, 512),
+			[]pancake.Offer{offer("node-a", 4, 500, ""), down},
+			[]Reason{{"state", 1, "1 agent is not active: node-z is UNREACHABLE"}, {"mem", 1, "1 agent has too little; the nearest, node-a, has 500 MiB free of the 512 MiB needed: 12 MiB short"}},
+		},
+		"ports": {
+			wants(1, 1, 1, 0, 0),
+			[]pancake.Offer{offer("node-a", 4, 500, "31000")},
+			[]Reason{{"ports", 1, "1 agent has too little; the nearest, node-a, has 1 free of the 2 needed: 1 short"}},
+		},
+		"fixed port": {
+			wants(1, 1, 1, 8080),
+			[]pancake.Offer{offer("node-a", 4, 500, "31000-31005")},
+			[]Reason{{"ports", 1, "1 agent has not the fixed host port free; on the nearest, node-a, 8080 is held by a task or outside the ports it offers"}},
+		},
 		"attribute": {
-			[]Want{{RequestID: "r", Instance: 1, Attributes: map[string]string{"rack": "r2"}}}, []pancake.Offer{racked, offer("node-s", 9, 9, "")},
+			[]Want{{RequestID: "r", Instance: 1, Attributes: map[string]string{"rack": "r2"}}},
+			[]pancake.Offer{racked, offer("node-s", 9, 9, "")},
 			[]Reason{{"attribute rack", 2, `2 agents are without rack="r2"; node-r has "r1"`}},
 		},
 	}
@@ -179,7 +192,8 @@ func drawInput(t *rapid.T) Input {
 	in.Running = map[Group]map[string]int{{"r0", "d"}: {"a0": rapid.IntRange(0, 2).Draw(t, "running")}}
 	for r := range rapid.IntRange(0, 3).Draw(t, "requests") {
 		w := Want{RequestID: fmt.Sprintf("r%d", r), DeployID: "d", Resources: pancake.Resources{
-			CPUs: pancake.MilliCPU(rapid.IntRange(0, 2000).Draw(t, "cpu")), MemoryMB: int64(rapid.IntRange(0, 20).Draw(t, "mb"))}}
+			CPUs: pancake.MilliCPU(rapid.IntRange(0, 2000).Draw(t, "cpu")), MemoryMB: int64(rapid.IntRange(0, 20).Draw(t, "mb")),
+		}}
 		for range rapid.IntRange(0, 2).Draw(t, "dynamic") {
 			w.Ports = append(w.Ports, pancake.PortMapping{ContainerPort: 80})
 		}

@@ -44,8 +44,10 @@ func lead(t *testing.T, s scheduler.Store, id string, fn func(ctx context.Contex
 }
 
 func task(i int) *pancake.Task {
-	return &pancake.Task{ID: fmt.Sprintf("r-d-%d", i), RequestID: "r", DeployID: "d", AgentID: "a", Instance: i, Desired: pancake.DesiredRun,
-		Created: at(i), Status: pancake.TaskStatus{State: pancake.TaskRunning, Updated: at(i)}}
+	return &pancake.Task{
+		ID: fmt.Sprintf("r-d-%d", i), RequestID: "r", DeployID: "d", AgentID: "a", Instance: i, Desired: pancake.DesiredRun,
+		Created: at(i), Status: pancake.TaskStatus{State: pancake.TaskRunning, Updated: at(i)},
+	}
 }
 
 func at(second int) time.Time {
@@ -79,8 +81,11 @@ func changesComeBack(t *testing.T, s scheduler.Store) {
 	changes := []state.Change{
 		{Requests: []*pancake.Request{{ID: "r", Instances: 2}}, Deploys: []*pancake.Deploy{{ID: "d", RequestID: "r"}, {ID: "old", RequestID: "r"}}},
 		{Agents: []*pancake.Agent{{ID: "a", Hostname: "node-a", Resources: pancake.Resources{Ports: pancake.PortSet{{First: 1, Last: 9}}}}}},
-		{Tasks: []*pancake.Task{task(1)}}, {Tasks: []*pancake.Task{task(2)}}, {Tasks: []*pancake.Task{task(3)}},
-		{Ended: []*pancake.Task{task(1)}}, {Ended: []*pancake.Task{task(2)}},
+		{Tasks: []*pancake.Task{task(1)}},
+		{Tasks: []*pancake.Task{task(2)}},
+		{Tasks: []*pancake.Task{task(3)}},
+		{Ended: []*pancake.Task{task(1)}},
+		{Ended: []*pancake.Task{task(2)}},
 		{ForgetEnded: []*pancake.Task{task(1)}, ForgetDeploys: []*pancake.Deploy{{ID: "old", RequestID: "r"}}},
 		{Requests: []*pancake.Request{{ID: "r", Instances: 3}}},
 		{Requests: []*pancake.Request{{ID: "bystander"}}},

@@ -24,9 +24,9 @@ import (
 // Config is what the API shows. All fields but Log are required.
 type Config struct {
 	State *feed.Feed[*catalog.Snapshot]
-	// Routes is Traefik's configuration on one line of JSON, nil until it is
+	// Routes is Traefik's configuration, empty until it is
 	// complete for the first time.
-	Routes  *feed.Feed[[]byte]
+	Routes  *feed.Feed[Routes]
 	Members func() []client.Member
 	// Drain takes a service of this host out of traffic. It fails with NotFound
 	// for any other.
@@ -35,6 +35,13 @@ type Config struct {
 	Ready   func() error
 	Metrics prometheus.Gatherer
 	Log     *slog.Logger
+}
+
+// Routes is Traefik's configuration in the two forms that its consumers need;
+// see traefik.Configuration.
+type Routes struct {
+	Line     []byte // for the stream
+	Document []byte // for a plain GET, as Traefik's HTTP provider makes
 }
 
 const (
@@ -86,8 +93,8 @@ func answerError(w http.ResponseWriter, r *http.Request, err error) {
 	_ = serve.JSON(w, serve.Status(pancake.KindOf(err)), map[string]string{"status": "error", "message": err.Error()}) // it may have left by now
 }
 
-// server is Sidecar's ApiServer.
-type server struct {
+// member is Sidecar's ApiServer.
+type member struct {
 	Name         string
 	LastUpdated  time.Time
 	ServiceCount int
@@ -96,18 +103,18 @@ type server struct {
 // services is the answer of /api/services.json and /api/services/<name>.json.
 type services struct {
 	Services       map[string][]*pancake.Service
-	ClusterMembers map[string]server `json:",omitempty"`
+	ClusterMembers map[string]member `json:",omitempty"`
 	ClusterName    string
 }
 
 func (a *api) services(w http.ResponseWriter, _ *http.Request) error {
 	snap, _ := a.State.Get()
-	members := map[string]server{}
+	members := map[string]member{}
 	for _, m := range a.Members() {
 		if m.State != client.MemberAlive {
 			continue
 		}
-		s := server{Name: m.Name, LastUpdated: time.Unix(0, 0).UTC()}
+		s := member{Name: m.Name, LastUpdated: time.Unix(0, 0).UTC()}
 		if h := snap.Hosts[m.Name]; h != nil {
 			s.LastUpdated, s.ServiceCount = h.LastUpdated, len(h.Services)
 		}

@@ -27,13 +27,10 @@ func (a *api) watch(w http.ResponseWriter, r *http.Request) error {
 		if !s.send(doc) {
 			return nil
 		}
-		took := time.Since(start)
-		if !await(r.Context(), changed, repeat) {
-			return nil
-		}
 		// A large catalogue that changes all the time takes a quarter of a core at
-		// most: a document is followed by a pause three times as long as it took.
-		if !await(r.Context(), nil, min(time.Second, 3*took)) {
+		// most: a document is followed by a pause three times as long as it took. A
+		// change that comes after a quiet moment is not held up.
+		if !await(r.Context(), nil, min(time.Second, 3*time.Since(start))) || !await(r.Context(), changed, repeat) {
 			return nil
 		}
 	}
@@ -44,22 +41,22 @@ func (a *api) watch(w http.ResponseWriter, r *http.Request) error {
 func (a *api) traefik(w http.ResponseWriter, r *http.Request) error {
 	conf, changed := a.Routes.Get()
 	if r.URL.Query().Get("watch") != "true" {
-		if conf == nil {
+		if conf.Document == nil {
 			return pancake.Errorf(pancake.Unavailable, "the routes are not complete yet: services are still being discovered")
 		}
-		return write(w, conf)
+		return write(w, conf.Document)
 	}
 	s := newStream(w)
 	var sent []byte
 	for {
-		line := conf
-		if bytes.Equal(conf, sent) {
+		line := conf.Line
+		if bytes.Equal(line, sent) {
 			line = nil // a heartbeat
 		}
 		if !s.send(line) || !await(r.Context(), changed, repeat) {
 			return nil
 		}
-		sent = conf
+		sent = conf.Line
 		conf, changed = a.Routes.Get()
 	}
 }

@@ -154,18 +154,20 @@ func (c *Catalog) put(svc *pancake.Service, now time.Time) Change {
 // than what is known and says what changed and what it refused.
 func (c *Catalog) Merge(records []pancake.Service, now time.Time) (changes []Change, refused []Refusal) {
 	for i := range records {
-		r := records[i] // a copy: the catalogue keeps it
-		r.Note = ""
-		if reason := c.refuse(&r, now); reason != "" {
+		r := &records[i]
+		if reason := c.refuse(r, now); reason != "" {
 			refused = append(refused, Refusal{r.Hostname, r.ID, reason})
 			continue
 		}
-		if r.Hostname == c.self {
-			changes = append(changes, c.mergeOwn(&r, now)...)
+		if old := c.get(r.Hostname, r.ID); old != nil && Compare(r, old) <= 0 {
 			continue
 		}
-		if old := c.get(r.Hostname, r.ID); old == nil || Compare(&r, old) > 0 {
-			changes = append(changes, c.put(&r, now))
+		taken := *r
+		taken.Note = ""
+		if r.Hostname == c.self {
+			changes = append(changes, c.mergeOwn(&taken, now))
+		} else {
+			changes = append(changes, c.put(&taken, now))
 		}
 	}
 	return changes, refused
@@ -185,22 +187,18 @@ func (c *Catalog) refuse(r *pancake.Service, now time.Time) Reason {
 	return ""
 }
 
-// mergeOwn takes what others believe of a service of this host. Where they are
-// wrong they are answered with a newer record.
-func (c *Catalog) mergeOwn(r *pancake.Service, now time.Time) []Change {
-	mine := c.get(c.self, r.ID)
-	if mine != nil && Compare(r, mine) <= 0 {
-		return nil
-	}
+// mergeOwn takes what others believe of a service of this host, where that is
+// greater than what we do. Where they are wrong they are answered with a newer record.
+func (c *Catalog) mergeOwn(r *pancake.Service, now time.Time) Change {
 	switch {
 	case c.own[r.ID] && c.held[r.ID] == nil: // it runs here: ours is right
-		answer := *mine
+		answer := *c.get(c.self, r.ID)
 		answer.Updated = after(now, r.Updated)
-		return []Change{c.put(&answer, now)}
+		return c.put(&answer, now)
 	case r.Status != pancake.Tombstone && c.settled && !c.own[r.ID]: // it does not run here
 		r.Status, r.Updated = pancake.Tombstone, r.Updated.Add(step)
 	}
-	return []Change{c.put(r, now)}
+	return c.put(r, now)
 }
 
 // HostGone ends all services of a host that has left the cluster or is dead.

@@ -61,6 +61,7 @@ func comparePort(a, b pancake.ServicePort) int {
 		cmp.Compare(a.Port, b.Port),
 		cmp.Compare(a.ServicePort, b.ServicePort),
 		cmp.Compare(a.IP, b.IP),
+		cmp.Compare(a.ContainerPort, b.ContainerPort),
 	)
 }
 
@@ -113,7 +114,7 @@ func Valid(s *pancake.Service) error {
 		return bad("%d ports; %d are allowed", len(s.Ports), MaxPorts)
 	}
 	for _, p := range s.Ports {
-		if p.Port < 0 || p.Port > 65535 || p.ServicePort < 0 || p.ServicePort > 65535 ||
+		if !validPort(p.Port) || !validPort(p.ServicePort) || !validPort(p.ContainerPort) ||
 			len(p.IP) > MaxText || len(p.Type) > MaxText || !utf8.ValidString(p.IP) || !utf8.ValidString(p.Type) {
 			return bad("port %d does not exist", p.Port)
 		}
@@ -136,6 +137,8 @@ func ValidLabels(labels map[string]string) error {
 	}
 	return nil
 }
+
+func validPort(n int64) bool { return n >= 0 && n <= 65535 }
 
 // validTime keeps to the years that RFC 3339, and so JSON, can write.
 func validTime(t time.Time) bool { return t.Year() >= 1 && t.Year() <= 9999 }

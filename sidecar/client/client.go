@@ -191,8 +191,7 @@ func message(body []byte) string {
 
 // unwrapURL drops the method and address that net/http repeats in its errors.
 func unwrapURL(err error) error {
-	var u *url.Error
-	if errors.As(err, &u) {
+	if u, ok := errors.AsType[*url.Error](err); ok {
 		return u.Err
 	}
 	return fmt.Errorf("%w", err)

@@ -72,17 +72,18 @@ func (d *Docker) ports(c *container.Summary) []pancake.ServicePort {
 		for label := range c.Labels {
 			n, err := strconv.ParseUint(strings.TrimPrefix(label, pancake.LabelServicePort), 10, 16)
 			if strings.HasPrefix(label, pancake.LabelServicePort) && err == nil {
-				ports = append(ports, pancake.ServicePort{Type: "tcp", Port: int64(n), ServicePort: d.servicePort(c, uint16(n)), IP: d.cfg.AdvertiseIP})
+				ports = append(ports, pancake.ServicePort{Type: "tcp", Port: int64(n), ServicePort: d.servicePort(c, uint16(n)), IP: d.cfg.AdvertiseIP, ContainerPort: int64(n)})
 			}
 		}
 	}
 	for _, p := range c.Ports {
 		if p.PublicPort != 0 {
-			ports = append(ports, pancake.ServicePort{Type: p.Type, Port: int64(p.PublicPort), ServicePort: d.servicePort(c, p.PrivatePort), IP: d.reachable(p.IP)})
+			ports = append(ports, pancake.ServicePort{Type: p.Type, Port: int64(p.PublicPort), ServicePort: d.servicePort(c, p.PrivatePort), IP: d.reachable(p.IP), ContainerPort: int64(p.PrivatePort)})
 		}
 	}
 	slices.SortFunc(ports, func(a, b pancake.ServicePort) int {
-		return cmp.Or(cmp.Compare(a.Type, b.Type), cmp.Compare(a.ServicePort, b.ServicePort), cmp.Compare(a.Port, b.Port), cmp.Compare(a.IP, b.IP))
+		return cmp.Or(cmp.Compare(a.Type, b.Type), cmp.Compare(a.ServicePort, b.ServicePort), cmp.Compare(a.ContainerPort, b.ContainerPort),
+			cmp.Compare(a.Port, b.Port), cmp.Compare(a.IP, b.IP))
 	})
 	ports = slices.Compact(ports) // Docker lists IPv4 and IPv6 apart
 	return ports[:min(len(ports), catalog.MaxPorts)]

@@ -45,17 +45,20 @@ func TestContainerBecomesService(t *testing.T) {
 			"traefik.enable": "true", "Traefik.http.x": "y", "pancake.task": "task-1", "other": "label",
 		},
 		Ports: []container.PortSummary{
-			{IP: any4, PrivatePort: 80, PublicPort: 31000, Type: "tcp"}, {IP: any6, PrivatePort: 80, PublicPort: 31000, Type: "tcp"},
+			{IP: any4, PrivatePort: 80, PublicPort: 31000, Type: "tcp"},
+			{IP: any6, PrivatePort: 80, PublicPort: 31000, Type: "tcp"},
 			{IP: netip.MustParseAddr("192.168.1.1"), PrivatePort: 81, PublicPort: 31001, Type: "tcp"},
-			{PrivatePort: 82, Type: "tcp"}, {IP: any4, PrivatePort: 53, PublicPort: 31002, Type: "udp"},
+			{PrivatePort: 82, Type: "tcp"},
+			{IP: any4, PrivatePort: 53, PublicPort: 31002, Type: "udp"},
 		},
 	}
 	got, ok := find(t, discover.Config{AdvertiseIP: "10.0.0.1", ForeignContainers: true}, c)
 	want := discover.Found{CheckType: "HttpGet", CheckArgs: "http://x/", Service: pancake.Service{
 		ID: "0123456789ab", Name: "hello", Image: "registry/hello:1", Created: time.Unix(1_700_000_000, 0).UTC(), ProxyMode: "ws", Task: "task-1",
 		Ports: []pancake.ServicePort{
-			{Type: "tcp", Port: 31001, ServicePort: 0, IP: "192.168.1.1"}, {Type: "tcp", Port: 31000, ServicePort: 10080, IP: "10.0.0.1"},
-			{Type: "udp", Port: 31002, ServicePort: 0, IP: "10.0.0.1"},
+			{Type: "tcp", Port: 31001, ServicePort: 0, IP: "192.168.1.1", ContainerPort: 81},
+			{Type: "tcp", Port: 31000, ServicePort: 10080, IP: "10.0.0.1", ContainerPort: 80},
+			{Type: "udp", Port: 31002, ServicePort: 0, IP: "10.0.0.1", ContainerPort: 53},
 		},
 		Labels: map[string]string{"traefik.enable": "true", "Traefik.http.x": "y"},
 	}}
@@ -68,7 +71,7 @@ func TestHostNetwork(t *testing.T) {
 	c := container.Summary{ID: "c", Labels: map[string]string{"ServicePort_31005": "80", "ServicePort_x": "1"}}
 	c.HostConfig.NetworkMode = "host"
 	got, _ := find(t, discover.Config{AdvertiseIP: "10.0.0.1", ForeignContainers: true}, c)
-	if fmt.Sprint(got.Service.Ports) != "[{tcp 31005 80 10.0.0.1}]" {
+	if fmt.Sprint(got.Service.Ports) != "[{tcp 31005 80 10.0.0.1 31005}]" {
 		t.Errorf("%+v", got.Service.Ports)
 	}
 }

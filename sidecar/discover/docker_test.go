@@ -95,12 +95,17 @@ func (e *engine) event(action events.Action, id string, labels map[string]string
 }
 
 func (e *engine) start(id string, labels map[string]string) {
+	e.add(id, labels)
+	e.event(events.ActionStart, id, labels)
+}
+
+// add starts a container without an event.
+func (e *engine) add(id string, labels map[string]string) {
 	e.mu.Lock()
+	defer e.mu.Unlock()
 	e.containers[id] = container.Summary{ID: id, Image: "image:1", Labels: labels, Ports: []container.PortSummary{
 		{IP: netip.MustParseAddr("0.0.0.0"), PrivatePort: 80, PublicPort: 31000, Type: "tcp"},
 	}}
-	e.mu.Unlock()
-	e.event(events.ActionStart, id, labels)
 }
 
 func (e *engine) die(id string) {
@@ -162,12 +167,18 @@ func (s *sink) running() string {
 	return fmt.Sprint(slices.Sorted(maps.Keys(s.up)))
 }
 
+// told counts the calls of Up and Settled.
+func (s *sink) told() (ups, settled int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ups, s.settled
+}
+
 // follow runs discovery on a fake engine in simulated time.
 func follow(t *testing.T, fn func(e *engine, s *sink)) {
 	synctest.Test(t, func(t *testing.T) {
 		e, s := newEngine(), &sink{up: map[string]discover.Found{}}
-		e.start("old", nil)
-		<-e.stream // it started before
+		e.add("old", nil)
 		d := discover.NewDocker(discover.Config{AdvertiseIP: "10.0.0.1", ForeignContainers: true}, e, s)
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
@@ -184,8 +195,8 @@ func follow(t *testing.T, fn func(e *engine, s *sink)) {
 
 func TestFollowsEvents(t *testing.T) {
 	follow(t, func(e *engine, s *sink) {
-		if s.running() != "[old]" || s.settled != 1 {
-			t.Fatalf("at the start: %s, settled %d times", s.running(), s.settled)
+		if _, settled := s.told(); s.running() != "[old]" || settled != 1 {
+			t.Fatalf("at the start: %s, settled %d times", s.running(), settled)
 		}
 		e.asked()
 		e.start("a", nil)
@@ -217,8 +228,9 @@ func TestManyStartsShareAQuestion(t *testing.T) {
 			e.start(fmt.Sprintf("c%03d", i), nil)
 		}
 		time.Sleep(3 * time.Second)
-		if got := e.asked(); len(s.up) != 301 || len(got) > 2 {
-			t.Errorf("%d known, asked %v", len(s.up), got)
+		ups, _ := s.told()
+		if got := e.asked(); ups != 301 || len(got) > 2 {
+			t.Errorf("%d known, asked %v", ups, got)
 		}
 	})
 }
@@ -249,19 +261,18 @@ func TestOldAnswers(t *testing.T) {
 
 func TestMissedEventsAreMadeUpFor(t *testing.T) {
 	follow(t, func(e *engine, s *sink) {
-		e.start("a", nil)
-		<-e.stream
+		e.add("a", nil)
 		e.mu.Lock()
 		delete(e.containers, "old")
 		e.mu.Unlock()
 		time.Sleep(31 * time.Second)
-		if s.running() != "[a]" || s.settled != 1 {
-			t.Errorf("%s, settled %d times", s.running(), s.settled)
+		ups, settled := s.told()
+		if s.running() != "[a]" || settled != 1 {
+			t.Errorf("%s, settled %d times", s.running(), settled)
 		}
-		ups := s.ups
 		time.Sleep(10 * time.Minute)
-		if s.ups != ups {
-			t.Errorf("told %d times of what it knew", s.ups-ups)
+		if again, _ := s.told(); again != ups {
+			t.Errorf("told %d times of what it knew", again-ups)
 		}
 	})
 }
@@ -273,10 +284,10 @@ func TestDockerGoesAndComes(t *testing.T) {
 		if s.running() != "[old]" {
 			t.Errorf("without Docker: %s", s.running())
 		}
+		e.mu.Lock()
 		if e.tries > 120 {
 			t.Errorf("tried %d times in ten minutes", e.tries)
 		}
-		e.mu.Lock()
 		delete(e.containers, "old")
 		e.mu.Unlock()
 		e.setDown(false)

@@ -18,12 +18,13 @@ import (
 // What travels between two Sidecars is an envelope: "PNK", the version of the
 // format, flags, and then records up to the end, compressed if the flags say so.
 // Each record carries its length, so that a later version may append fields to
-// it which this one skips.
+// it which this one skips. A goodbye has the sender's name instead of records.
 const (
 	magic          = "PNK"
 	version        = 1
 	headerLen      = len(magic) + 2
 	flagCompressed = 1 << 0
+	flagGoodbye    = 1 << 1
 
 	// compressFrom is the size in bytes from which compression pays: below it
 	// the saving is less than a packet.
@@ -49,6 +50,7 @@ func appendRecord(b []byte, s *pancake.Service) []byte {
 		body = binary.AppendUvarint(body, uint64(p.Port))
 		body = binary.AppendUvarint(body, uint64(p.ServicePort))
 		body = appendString(body, p.IP)
+		body = binary.AppendUvarint(body, uint64(p.ContainerPort))
 	}
 	body = binary.AppendUvarint(body, uint64(len(s.Labels)))
 	for _, k := range slices.Sorted(maps.Keys(s.Labels)) {
@@ -88,6 +90,21 @@ func Encode(records []*pancake.Service) []byte {
 	z := out.Bytes()
 	z[headerLen-1] |= flagCompressed
 	return z
+}
+
+// goodbye makes the envelope in which a host says that it leaves.
+func goodbye(name string) []byte {
+	b := append(slices.Clone(header), name...)
+	b[headerLen-1] |= flagGoodbye
+	return b
+}
+
+// leaver returns who says goodbye, "" if b is something else.
+func leaver(b []byte) string {
+	if len(b) < headerLen || string(b[:headerLen-1]) != string(header[:headerLen-1]) || b[headerLen-1] != flagGoodbye {
+		return ""
+	}
+	return string(b[headerLen:])
 }
 
 // Decode reads an envelope that holds at most limit bytes once unpacked. It
@@ -146,7 +163,7 @@ func (d *decoder) service() pancake.Service {
 	s.Updated, s.Created = d.time(), d.time()
 	for range d.count(catalog.MaxPorts) {
 		s.Ports = append(s.Ports, pancake.ServicePort{
-			Type: d.string(catalog.MaxText), Port: d.port(), ServicePort: d.port(), IP: d.string(catalog.MaxText),
+			Type: d.string(catalog.MaxText), Port: d.port(), ServicePort: d.port(), IP: d.string(catalog.MaxText), ContainerPort: d.port(),
 		})
 	}
 	if n := d.count(catalog.MaxLabels); n > 0 {

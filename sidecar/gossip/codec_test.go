@@ -23,7 +23,7 @@ func aService() *rapid.Generator[*pancake.Service] {
 		return time.Unix(rapid.Int64Range(-62_135_596_800, 253_402_300_799).Draw(t, "sec"), rapid.Int64Range(0, 999_999_999).Draw(t, "ns")).UTC()
 	})
 	port := rapid.Custom(func(t *rapid.T) pancake.ServicePort {
-		return pancake.ServicePort{Type: text.Draw(t, "type"), Port: rapid.Int64Range(0, 65535).Draw(t, "port"), ServicePort: rapid.Int64Range(0, 65535).Draw(t, "sp"), IP: text.Draw(t, "ip")}
+		return pancake.ServicePort{Type: text.Draw(t, "type"), Port: rapid.Int64Range(0, 65535).Draw(t, "port"), ServicePort: rapid.Int64Range(0, 65535).Draw(t, "sp"), IP: text.Draw(t, "ip"), ContainerPort: rapid.Int64Range(0, 65535).Draw(t, "cp")}
 	})
 	return rapid.Custom(func(t *rapid.T) *pancake.Service {
 		s := &pancake.Service{
@@ -65,16 +65,16 @@ func TestTheWireStaysAsItIs(t *testing.T) {
 	s := &pancake.Service{
 		ID: "deadbeef0001", Name: "hello", Image: "hello:1", Hostname: "n1", ProxyMode: "http", Task: "t", Status: pancake.Draining,
 		Created: time.Unix(1_700_000_000, 0), Updated: time.Unix(1_700_000_001, 5),
-		Ports:  []pancake.ServicePort{{Type: "tcp", Port: 31000, ServicePort: 80, IP: "10.0.0.1"}},
+		Ports:  []pancake.ServicePort{{Type: "tcp", Port: 31000, ServicePort: 80, IP: "10.0.0.1", ContainerPort: 8080}},
 		Labels: map[string]string{"traefik.b": "2", "traefik.a": "1"},
 	}
-	const want = "504e4b01005d04026e310c646561646265656630303031" + "0568656c6c6f" + "0768656c6c6f3a31" + "0468747470" + "0174" +
-		"82c49fd50c05" + "80c49fd50c00" + "0103746370" + "98f201" + "50" + "0831302e302e302e31" + "02" + "09747261656669" + "6b2e610131" + "09747261656669" + "6b2e620132"
+	const want = "504e4b01005f04026e310c646561646265656630303031" + "0568656c6c6f" + "0768656c6c6f3a31" + "0468747470" + "0174" +
+		"82c49fd50c05" + "80c49fd50c00" + "0103746370" + "98f201" + "50" + "0831302e302e302e31" + "903f" + "02" + "09747261656669" + "6b2e610131" + "09747261656669" + "6b2e620132"
 	if got := hex.EncodeToString(gossip.Encode([]*pancake.Service{s})); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 	// A later version may append to a record.
-	longer, err := hex.DecodeString(strings.Replace(want, "504e4b01005d", "504e4b01005f", 1) + "ffff")
+	longer, err := hex.DecodeString(strings.Replace(want, "504e4b01005f", "504e4b010061", 1) + "ffff")
 	if err != nil {
 		t.Fatal(err)
 	}

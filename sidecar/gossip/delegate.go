@@ -5,31 +5,24 @@ import (
 	"context"
 	"log"
 	"log/slog"
-	"sync/atomic"
 
 	"github.com/pancake-stack/pancake"
 )
 
 // delegate is what memberlist calls. None of it may block for long.
 type delegate struct {
-	g       *Gossip
-	ctx     context.Context // Run's: memberlist has none to pass
-	leaving atomic.Bool
+	g   *Gossip
+	ctx context.Context // Run's: memberlist has none to pass
 }
 
-// metaLeaving is what a member says of itself before it leaves; memberlist
-// does not tell a peer that left from one that died.
-var metaLeaving = []byte("leaving")
-
-func (d *delegate) NodeMeta(int) []byte {
-	if d.leaving.Load() {
-		return metaLeaving
-	}
-	return nil
-}
+func (d *delegate) NodeMeta(int) []byte { return nil }
 
 // NotifyMsg takes a packet, or a message that fitted none.
 func (d *delegate) NotifyMsg(b []byte) {
+	if name := leaver(b); name != "" {
+		d.g.peers.setLeaving(name)
+		return
+	}
 	records, ok := d.decode(b, maxMessage, "packet")
 	if !ok {
 		return

@@ -197,7 +197,7 @@ func (g *Gossip) Run(ctx context.Context) error {
 	group.Go(func() error { return g.join(ctx, list) })
 	err = group.Wait()
 	if !g.cfg.Quiet && g.peers.alive() > 0 {
-		g.leave(list, d)
+		g.leave(list)
 	}
 	if shutErr := list.Shutdown(); shutErr != nil {
 		g.log.Warn("gossip did not stop cleanly", "err", shutErr)
@@ -206,11 +206,9 @@ func (g *Gossip) Run(ctx context.Context) error {
 }
 
 // leave says goodbye.
-func (g *Gossip) leave(list *memberlist.Memberlist, d *delegate) {
-	d.leaving.Store(true)
-	// This tells peers that the silence to come is meant. It only fails when
-	// there is nobody left to tell.
-	_ = list.UpdateNode(500 * time.Millisecond)
+func (g *Gossip) leave(list *memberlist.Memberlist) {
+	// memberlist does not tell a peer that left from one that died: this does.
+	g.burst(list, g.peers.random(g.peers.alive()), goodbye(g.cfg.Name))
 	if err := list.Leave(time.Second); err != nil {
 		g.log.Warn("peers may not know that this host has left; they will find out within seconds", "err", err)
 	}
@@ -220,10 +218,7 @@ func (g *Gossip) memberlistConfig(d *delegate) *memberlist.Config {
 	c := memberlist.DefaultLANConfig()
 	c.Name, c.Label = g.cfg.Name, "pancake/"+g.cfg.Cluster
 	c.BindAddr = cmp.Or(g.cfg.BindAddr, "0.0.0.0")
-	c.BindPort = cmp.Or(g.cfg.BindPort, 7946)
-	if c.BindPort < 0 {
-		c.BindPort = 0
-	}
+	c.BindPort = max(cmp.Or(g.cfg.BindPort, 7946), 0)
 	c.AdvertiseAddr = g.cfg.AdvertiseAddr
 	c.AdvertisePort = cmp.Or(g.cfg.AdvertisePort, c.BindPort)
 	c.PushPullInterval = cmp.Or(g.cfg.PushPull, 20*time.Second)

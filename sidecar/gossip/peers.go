@@ -1,7 +1,6 @@
 package gossip
 
 import (
-	"bytes"
 	"cmp"
 	"log/slog"
 	"maps"
@@ -72,9 +71,8 @@ func (p *peers) set(n *memberlist.Node, state client.MemberState) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	old := p.all[n.Name]
-	leaving := bytes.Equal(n.Meta, metaLeaving)
 	if state == client.MemberDead {
-		if leaving {
+		if old != nil && old.leaving {
 			state = client.MemberLeft
 		}
 		p.gone = append(p.gone, n.Name)
@@ -83,7 +81,7 @@ func (p *peers) set(n *memberlist.Node, state client.MemberState) {
 		default:
 		}
 	}
-	next := &peer{node: *n, leaving: leaving, state: state, since: time.Now()}
+	next := &peer{node: *n, state: state, since: time.Now()}
 	if old != nil && old.state == state {
 		next.since = old.since
 	}
@@ -95,6 +93,19 @@ func (p *peers) set(n *memberlist.Node, state client.MemberState) {
 	for _, q := range p.all {
 		if q.state == client.MemberAlive {
 			p.living = append(p.living, q.node)
+		}
+	}
+}
+
+// setLeaving takes a member's goodbye, which may be overtaken by the news that
+// it has gone.
+func (p *peers) setLeaving(name string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if q := p.all[name]; q != nil {
+		q.leaving = true
+		if q.state == client.MemberDead {
+			q.state = client.MemberLeft
 		}
 	}
 }

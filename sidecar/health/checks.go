@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"strconv"
@@ -77,13 +78,20 @@ func (c *Checker) prepare(t Target) (prepared, error) {
 	return p, nil
 }
 
+// firstTCP is the address of the first TCP port, of those that are proxied if
+// there are any.
 func firstTCP(svc *pancake.Service) string {
+	first := ""
 	for _, p := range svc.Ports {
-		if p.Type == "tcp" {
-			return net.JoinHostPort(p.IP, strconv.FormatInt(p.Port, 10))
+		if p.Type != "tcp" || first != "" && p.ServicePort == 0 {
+			continue
+		}
+		first = net.JoinHostPort(p.IP, strconv.FormatInt(p.Port, 10))
+		if p.ServicePort != 0 {
+			break
 		}
 	}
-	return ""
+	return first
 }
 
 // newHTTPClient makes a client that keeps no connections, so that each check
@@ -100,22 +108,22 @@ func newHTTPClient() *http.Client {
 	}
 }
 
-func (c *Checker) get(ctx context.Context, url string) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+func (c *Checker) get(ctx context.Context, target string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
 	if err != nil {
-		return fmt.Errorf("HttpGet %s: %w", url, err)
+		return fmt.Errorf("HttpGet %s: %w", target, err)
 	}
 	req.Header.Set("User-Agent", "pancake-sidecar")
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return fmt.Errorf("GET %s: %w", url, reason(ctx, err))
+		return fmt.Errorf("GET %s: %w", target, reason(ctx, err))
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode >= 200 && resp.StatusCode < 300 {
 		return nil
 	}
 	body, _ := io.ReadAll(io.LimitReader(resp.Body, MaxNote)) // what there is of it
-	return fmt.Errorf("GET %s: %s %s", url, resp.Status, body)
+	return fmt.Errorf("GET %s: %s %s", target, resp.Status, body)
 }
 
 // settle is how long a new connection is watched. Docker's proxy accepts
@@ -159,9 +167,11 @@ func reason(ctx context.Context, err error) error {
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return errors.New("no answer in time")
 	}
-	var op *net.OpError
-	if errors.As(err, &op) {
-		return op
+	if asked, ok := errors.AsType[*url.Error](err); ok {
+		err = asked.Err
+	}
+	if op, ok := errors.AsType[*net.OpError](err); ok {
+		return op.Err // without the addresses: the local one is another each time
 	}
 	return err
 }

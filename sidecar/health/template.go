@@ -43,8 +43,7 @@ func (c *Checker) expand(args string, svc *pancake.Service) (string, error) {
 	out := &bounded{limit: maxArgs}
 	if err := t.Execute(out, nil); err != nil {
 		// The outer part only repeats the template's text and position.
-		var inner *pancake.Error
-		if errors.As(err, &inner) {
+		if inner, ok := errors.AsType[*pancake.Error](err); ok {
 			err = inner
 		}
 		return "", pancake.Errorf(pancake.Invalid, "label %s: %w", pancake.LabelHealthCheckArgs, err)

@@ -40,11 +40,17 @@ type process struct {
 	done chan struct{}
 }
 
-// start runs bin/pancake with args. It is killed at the latest when the test ends.
+// start runs bin/pancake with args. It is stopped at the latest when the test ends.
 func start(t *testing.T, args ...string) *process {
 	t.Helper()
+	return startProgram(t, binary(t, "pancake"), args...)
+}
+
+// startProgram is start for any program.
+func startProgram(t *testing.T, path string, args ...string) *process {
+	t.Helper()
 	p := &process{t: t, out: &output{}, done: make(chan struct{})}
-	p.cmd = exec.Command(binary(t, "pancake"), args...)
+	p.cmd = exec.Command(path, args...)
 	p.cmd.Stdout, p.cmd.Stderr = p.out, p.out
 	p.cmd.Env = environment()
 	if err := p.cmd.Start(); err != nil {
@@ -57,7 +63,7 @@ func start(t *testing.T, args ...string) *process {
 	t.Cleanup(func() {
 		p.stop(syscall.SIGTERM)
 		if t.Failed() {
-			t.Logf("output of pancake %s:\n%s", strings.Join(args, " "), p.out)
+			t.Logf("output of %s %s:\n%s", filepath.Base(path), strings.Join(args, " "), p.out)
 		}
 	})
 	return p
@@ -69,7 +75,7 @@ func (p *process) stop(sig syscall.Signal) {
 	select {
 	case <-p.done:
 	case <-time.After(30 * time.Second):
-		p.t.Errorf("pancake %v did not end within 30 s of %v", p.cmd.Args[1:], sig)
+		p.t.Errorf("%v did not end within 30 s of %v", p.cmd.Args, sig)
 		_ = p.cmd.Process.Kill()
 		<-p.done
 	}

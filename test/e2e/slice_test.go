@@ -62,7 +62,7 @@ func newMachine(t *testing.T) *machine {
 		"dev", "--data-dir", m.data, "--http", m.http, "--grpc", freeAddr(t, "127.0.0.1"),
 		"--sidecar-http", freeAddr(t, "127.0.0.1"), "--gossip", freeAddr(t, "127.0.0.1"),
 		"--etcd-listen", freeAddr(t, "127.0.0.1"), "--etcd-peer-listen", freeAddr(t, "127.0.0.1"),
-		"--ingress-http", m.ingress, "--ingress-https", freeAddr(t, "127.0.0.1"),
+		"--ingress-http", m.ingress, "--ingress-https", freeAddr(t, "127.0.0.1"), "--ingress-admin", freeAddr(t, "127.0.0.1"),
 	}
 	t.Cleanup(func() { // also when the test failed half-way: nothing stays behind
 		run(t, "", "dev", "down", "--data-dir", m.data, "--purge")

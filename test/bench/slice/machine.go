@@ -29,7 +29,7 @@ func startMachine(ctx context.Context) (*machine, error) {
 	if err != nil {
 		return nil, err
 	}
-	var addrs [8]string
+	var addrs [9]string
 	for i := range addrs {
 		if addrs[i], err = freeAddr(); err != nil {
 			return nil, err
@@ -38,7 +38,7 @@ func startMachine(ctx context.Context) (*machine, error) {
 	m := &machine{dir: dir, http: addrs[0], ingress: addrs[1], client: &client.Client{URL: "http://" + addrs[0]}}
 	out, err := exec.CommandContext(ctx, program("pancake"), "dev", "--detach", "--data-dir", m.data(),
 		"--http", m.http, "--ingress-http", m.ingress, "--grpc", addrs[2], "--sidecar-http", addrs[3], "--gossip", addrs[4],
-		"--etcd-listen", addrs[5], "--etcd-peer-listen", addrs[6], "--ingress-https", addrs[7]).CombinedOutput()
+		"--etcd-listen", addrs[5], "--etcd-peer-listen", addrs[6], "--ingress-https", addrs[7], "--ingress-admin", addrs[8]).CombinedOutput()
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("pancake dev: %w\n%s", err, out), m.stop(context.WithoutCancel(ctx)))
 	}

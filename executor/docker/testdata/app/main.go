@@ -3,7 +3,7 @@
 //	LINES  print this many lines before anything else, the first to stderr
 //	EXIT   exit with this code
 //	HOG    take this many MiB of memory
-//	STUBBORN  ignore SIGTERM
+//	STUBBORN  ignore SIGTERM, and say so when that can be relied on
 //	PORT   listen there; default 8080
 //
 // As /bin/sh it prints its arguments and goes on as above.
@@ -44,6 +44,9 @@ func main() {
 	}
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, syscall.SIGTERM)
+	if os.Getenv("STUBBORN") != "" {
+		fmt.Println("stubborn")
+	}
 	go func() {
 		for range stop {
 			fmt.Println("asked to stop")
