@@ -80,6 +80,10 @@ func knownRequests(cmd *cobra.Command, env *environment) []client.RequestView {
 	}
 	ctx, cancel := context.WithTimeout(cmd.Context(), completionTimeout)
 	defer cancel()
-	views, _ := env.client().Requests(ctx)
+	c, err := env.client()
+	if err != nil {
+		return nil
+	}
+	views, _ := c.Requests(ctx)
 	return views
 }

@@ -43,7 +43,10 @@ func newLogsCommand(env *environment) *cobra.Command {
 			if l.tail < 0 || l.instance < 0 {
 				return pancake.Errorf(pancake.Invalid, "--tail and --instance take no negative number")
 			}
-			l.client = env.client()
+			var err error
+			if l.client, err = env.client(); err != nil {
+				return err
+			}
 			return l.run(cmd.Context(), args[0], environment)
 		},
 	}

@@ -112,8 +112,8 @@ type Entry struct {
 	Message string `json:"message,omitempty"`
 	// RequestID ties the entry to the log lines of one call.
 	RequestID string `json:"requestId,omitempty"`
-	// Suppressed counts entries like this one, by nobody known, that were logged but
-	// not kept since the last one, so that strangers cannot push others' entries out.
+	// Suppressed counts entries by nobody known that were logged but not kept since
+	// the last one that was, so that strangers cannot push others' entries out.
 	Suppressed int `json:"suppressed,omitempty"`
 }
 
