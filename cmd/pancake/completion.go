@@ -87,3 +87,24 @@ func knownRequests(cmd *cobra.Command, env *environment) []client.RequestView {
 	views, _ := c.Requests(ctx)
 	return views
 }
+
+// knownTokens are the ids of the tokens, as knownRequests asks for them.
+func knownTokens(cmd *cobra.Command, env *environment) []string {
+	if err := env.prepare(cmd); err != nil {
+		return nil
+	}
+	c, err := env.client()
+	if err != nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(cmd.Context(), completionTimeout)
+	defer cancel()
+	tokens, _ := c.Tokens(ctx, "")
+	var ids []string
+	for _, t := range tokens {
+		if t.Revoked == nil {
+			ids = append(ids, t.ID)
+		}
+	}
+	return ids
+}

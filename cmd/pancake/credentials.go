@@ -1,8 +1,6 @@
 package main
 
 import (
-	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"os"
@@ -56,11 +54,7 @@ func (e *environment) credentials() (credentials, error) {
 		return credentials{}, err
 	}
 	var c credentials
-	dec, err := yaml.NewLoader(bytes.NewReader(text), yaml.WithKnownFields())
-	if err == nil {
-		err = dec.Load(&c)
-	}
-	if err != nil {
+	if err := yaml.Load(text, &c, yaml.WithKnownFields()); err != nil {
 		// The decoder's own words could repeat the token.
 		return credentials{}, pancake.Errorf(pancake.Invalid, "%s is damaged; run \"pancake login\" again, or remove it", path)
 	}
@@ -202,11 +196,13 @@ func bundleOf(view client.CAView) (identity.Bundle, error) {
 // forget removes the credentials. It reports whether there were any.
 func forget(getenv func(string) string) (bool, error) {
 	path := credentialsPath(getenv)
-	err := os.Remove(cmp.Or(path, os.DevNull+"/none"))
-	if path == "" || errors.Is(err, os.ErrNotExist) {
+	if path == "" {
 		return false, nil
 	}
-	if err != nil {
+	switch err := os.Remove(path); {
+	case errors.Is(err, os.ErrNotExist):
+		return false, nil
+	case err != nil:
 		return false, pancake.Errorf(pancake.Invalid, "cannot remove %s: %w", path, unwrapPath(err))
 	}
 	return true, nil

@@ -158,7 +158,8 @@ type command struct {
 	args      []string
 	stdin     io.Reader
 	vars      map[string]string
-	columns   int // of the terminal; 0 means that there is none
+	columns   int  // of the terminal; 0 means that there is none
+	unnamed   bool // args alone say which scheduler
 }
 
 // result is what it did.
@@ -180,7 +181,10 @@ func (c command) run(t *testing.T) result {
 	if ctx == nil {
 		ctx = t.Context()
 	}
-	code := execute(ctx, env, append([]string{"--scheduler", c.scheduler}, c.args...))
+	if !c.unnamed {
+		c.args = append([]string{"--scheduler", c.scheduler}, c.args...)
+	}
+	code := execute(ctx, env, c.args)
 	return result{code, stdout.String(), stderr.String()}
 }
 

@@ -42,9 +42,8 @@ func newRootCommand(env *environment) *cobra.Command {
 		SilenceErrors: true, // run prints the error, once
 		SilenceUsage:  true,
 
-		SuggestionsMinimumDistance: 2, // the edits that a slip takes; cobra's default
-		Args:                       noSuchCommand,
-		RunE:                       func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Args: noSuchCommand,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
 			return env.prepare(cmd)
 		},
@@ -79,16 +78,19 @@ func newRootCommand(env *environment) *cobra.Command {
 	return root
 }
 
-// noSuchCommand refuses arguments of the root: words that are no command.
-func noSuchCommand(root *cobra.Command, args []string) error {
+// noSuchCommand refuses arguments of a command that only has subcommands: words
+// that are none.
+func noSuchCommand(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
 	hint := ""
-	if near := root.SuggestionsFor(args[0]); len(near) > 0 {
+	cmd.SuggestionsMinimumDistance = 2 // the edits that a slip takes; cobra's default
+	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
 		hint = "; did you mean " + strings.Join(near, " or ") + "?"
 	}
-	return pancake.Errorf(pancake.Invalid, "there is no command %q%s", args[0], hint)
+	_, path, _ := strings.Cut(cmd.CommandPath()+" "+args[0], " ") // without "pancake"
+	return pancake.Errorf(pancake.Invalid, "there is no command %q%s", path, hint)
 }
 
 // arguments checks how many arguments a command got.

@@ -65,7 +65,7 @@ func (r *Renewer) Now() {
 	}
 }
 
-// Run renews until ctx ends. Attempts that fail are repeated, 5 s to 5 min apart;
+// Run renews until ctx ends. Attempts that fail are repeated, from 5 s to about 5 min apart;
 // the leaf in use stays until it is replaced, expired or not.
 func (r *Renewer) Run(ctx context.Context) error {
 	for {

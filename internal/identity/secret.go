@@ -8,7 +8,8 @@ import (
 
 // Secret is text that must not be printed: with fmt, slog, encoding/json and
 // anything that uses MarshalText it comes out as "***", or as nothing when it is
-// empty. string(s) is the text.
+// empty. Only as the key of a map encoding/json does not mask it. string(s) is the
+// text.
 type Secret string
 
 // mask is what a secret looks like.

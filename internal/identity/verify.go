@@ -44,18 +44,9 @@ func verify(chain []*x509.Certificate, trusted Bundle, usage x509.ExtKeyUsage, n
 		return Peer{}, Deny(NoCertificate, "no certificate was presented")
 	}
 	leaf := chain[0]
-	opts := x509.VerifyOptions{
-		Roots:       trusted.Pool(),
-		CurrentTime: within(now, leaf),
-		KeyUsages:   []x509.ExtKeyUsage{usage},
-	}
-	var invalid x509.CertificateInvalidError
-	switch _, err := leaf.Verify(opts); {
-	case errors.As(err, &invalid) && invalid.Reason == x509.IncompatibleUsage:
-		return Peer{}, Deny(WrongKind, "certificate of %q may not be used at this end of a connection", clip(leaf.Subject.CommonName))
-	case err != nil:
-		return Peer{}, Deny(WrongCA, "certificate of %q was not signed by a CA that is trusted here (%s): %w",
-			clip(leaf.Subject.CommonName), fingerprints(trusted), err)
+	if trusted.issuer(leaf) == nil {
+		return Peer{}, Deny(WrongCA, "certificate of %q was not signed by a CA that is trusted here (%s)",
+			clip(leaf.Subject.CommonName), fingerprints(trusted))
 	}
 	if leaf.IsCA {
 		return Peer{}, Deny(Malformed, "a CA's certificate was presented as a peer's own")
@@ -71,22 +62,17 @@ func verify(chain []*x509.Certificate, trusted Bundle, usage x509.ExtKeyUsage, n
 	if now.After(leaf.NotAfter) {
 		return p, Deny(Expired, "certificate of %s expired at %s, and the clock here says %s", p.Identity, stamp(leaf.NotAfter), stamp(now))
 	}
-	opts.CurrentTime = now
-	if _, err := leaf.Verify(opts); err != nil {
+	_, err = leaf.Verify(x509.VerifyOptions{Roots: trusted.Pool(), CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{usage}})
+	var invalid x509.CertificateInvalidError
+	switch {
+	case err == nil:
+		return p, nil
+	case errors.As(err, &invalid) && invalid.Reason == x509.IncompatibleUsage:
+		return p, Deny(WrongKind, "certificate of %s may not be used at this end of a connection", p.Identity)
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
 		return p, Deny(Expired, "the CA that signed the certificate of %s is not valid at %s: %w", p.Identity, stamp(now), err)
 	}
-	return p, nil
-}
-
-// within is the time nearest to now at which the certificate is valid.
-func within(now time.Time, c *x509.Certificate) time.Time {
-	switch {
-	case now.Before(c.NotBefore):
-		return c.NotBefore
-	case now.After(c.NotAfter):
-		return c.NotAfter
-	}
-	return now
+	return p, Deny(Malformed, "certificate of %s: %w", p.Identity, err)
 }
 
 // peerOf reads a certificate's identity. It does not check who signed it.

@@ -49,6 +49,7 @@ func NewHTTP(cfg *tls.Config) *http.Client {
 	return &http.Client{Transport: &http.Transport{
 		DialContext:         (&net.Dialer{Timeout: 3 * time.Second}).DialContext,
 		TLSClientConfig:     cfg,
+		ForceAttemptHTTP2:   true, // a TLS configuration of our own would switch it off
 		TLSHandshakeTimeout: 5 * time.Second,
 		MaxIdleConnsPerHost: 8,
 		IdleConnTimeout:     time.Minute,
