@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,9 +20,18 @@ type renewal struct {
 	src   *Source
 	ca    *CA
 	fails []error
+	log   bytes.Buffer
+
+	mu    sync.Mutex
 	tries []time.Duration // since the start
 	saved int
-	log   bytes.Buffer
+}
+
+// seen returns when the CA was asked, and how often a leaf was saved.
+func (r *renewal) seen() ([]time.Duration, int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.tries), r.saved
 }
 
 func (r *renewal) run(t *testing.T, answer func(csr []byte) (Issued, error)) (*Renewer, context.CancelFunc) {
@@ -37,9 +48,16 @@ func (r *renewal) run(t *testing.T, answer func(csr []byte) (Issued, error)) (*R
 	}
 	rn := must[*Renewer](t)(NewRenewer(RenewerConfig{
 		Source: r.src, Log: slog.New(slog.NewTextHandler(&r.log, nil)),
-		Save: func(Leaf, Issued) error { r.saved++; return nil },
+		Save: func(Leaf, Issued) error {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			r.saved++
+			return nil
+		},
 		Renew: func(_ context.Context, csr []byte) (Issued, error) {
+			r.mu.Lock()
 			r.tries = append(r.tries, time.Since(start))
+			r.mu.Unlock()
 			if len(r.fails) > 0 {
 				err := r.fails[0]
 				r.fails = r.fails[1:]
@@ -71,18 +89,19 @@ func TestRenewsAtTwoThirds(t *testing.T) {
 		_, stop := r.run(t, nil)
 		time.Sleep(14*time.Hour + 47*time.Minute)
 		synctest.Wait()
-		if len(r.tries) != 0 {
-			t.Fatalf("renewed early: %v", r.tries)
+		if tries, _ := r.seen(); len(tries) != 0 {
+			t.Fatalf("renewed early: %v", tries)
 		}
 		time.Sleep(2*time.Hour + 26*time.Minute) // 16 h ± 1.2 h
 		synctest.Wait()
-		if len(r.tries) != 1 || r.saved != 1 || r.src.Leaf().Cert.Equal(first.Cert) || r.src.Leaf().Key.Equal(first.Key) {
-			t.Fatalf("tries %v, saved %d", r.tries, r.saved)
+		if tries, saved := r.seen(); len(tries) != 1 || saved != 1 || r.src.Leaf().Cert.Equal(first.Cert) || r.src.Leaf().Key.Equal(first.Key) {
+			t.Fatalf("tries %v, saved %d", tries, saved)
 		}
 		time.Sleep(10 * 24 * time.Hour)
 		synctest.Wait()
-		if _, err := r.src.Leaf().Check(time.Now()); err != nil || len(r.tries) < 14 || len(r.tries) > 18 {
-			t.Errorf("after ten days: %v, %d renewals", err, len(r.tries))
+		tries, _ := r.seen()
+		if _, err := r.src.Leaf().Check(time.Now()); err != nil || len(tries) < 14 || len(tries) > 18 {
+			t.Errorf("after ten days: %v, %d renewals", err, len(tries))
 		}
 		stop()
 	})
@@ -120,8 +139,8 @@ func TestRenewsOnRequest(t *testing.T) {
 		rn.Now()
 		rn.Now()
 		synctest.Wait()
-		if r.saved < 1 || r.saved > 2 {
-			t.Errorf("saved %d", r.saved)
+		if _, saved := r.seen(); saved < 1 || saved > 2 {
+			t.Errorf("saved %d", saved)
 		}
 		stop()
 	})

@@ -211,9 +211,14 @@ func TestRotationDropsNothing(t *testing.T) {
 		name string
 		do   func()
 	}{
-		{"start", func() {}}, {"server renewed", func() { renew(srv, old) }}, {"server trusts both", func() { bundle(srv, both) }},
-		{"client trusts both", func() { bundle(cli, both) }}, {"server switched", func() { renew(srv, next) }},
-		{"client switched", func() { renew(cli, next) }}, {"server forgets", func() { bundle(srv, only) }}, {"client forgets", func() { bundle(cli, only) }},
+		{"start", func() {}},
+		{"server renewed", func() { renew(srv, old) }},
+		{"server trusts both", func() { bundle(srv, both) }},
+		{"client trusts both", func() { bundle(cli, both) }},
+		{"server switched", func() { renew(srv, next) }},
+		{"client switched", func() { renew(cli, next) }},
+		{"server forgets", func() { bundle(srv, only) }},
+		{"client forgets", func() { bundle(cli, only) }},
 	} {
 		s.do()
 		step(s.name)

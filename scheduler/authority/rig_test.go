@@ -1,14 +1,13 @@
 package authority
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"errors"
 	"log/slog"
 	"sync"
 	"testing"
 	"time"
-
-	"context"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
