@@ -55,8 +55,7 @@ func Deny(reason Reason, format string, args ...any) error {
 // ReasonOf returns the reason of the first Denied in err's chain, "" if there is
 // none.
 func ReasonOf(err error) Reason {
-	var d *Denied
-	if errors.As(err, &d) {
+	if d, ok := errors.AsType[*Denied](err); ok {
 		return d.Reason
 	}
 	return ""

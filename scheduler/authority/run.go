@@ -27,19 +27,19 @@ const (
 func (a *Authority) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return a.follow(ctx) })
-	g.Go(func() error { return a.every(ctx, tendEvery, "rotation not advanced", a.tend) })
+	g.Go(func() error { return a.every(ctx, tendEvery, "advance rotations", a.tend) })
 	g.Go(func() error {
-		return a.every(ctx, sweepEvery, "ended tokens, certificates or audit entries not swept", a.sweep)
+		return a.every(ctx, sweepEvery, "sweep what ended", a.sweep)
 	})
 	return g.Wait()
 }
 
-func (a *Authority) every(ctx context.Context, pause time.Duration, failure string, fn func(context.Context) error) error {
+func (a *Authority) every(ctx context.Context, pause time.Duration, what string, fn func(context.Context) error) error {
 	tick := time.NewTicker(pause)
 	defer tick.Stop()
 	for {
 		if err := fn(ctx); err != nil && ctx.Err() == nil {
-			a.log.WarnContext(ctx, failure, "err", err)
+			a.log.WarnContext(ctx, "upkeep of the authority failed; it is tried again", "what", what, "err", err)
 		}
 		select {
 		case <-ctx.Done():

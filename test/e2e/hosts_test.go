@@ -4,7 +4,7 @@ package e2e
 
 import (
 	"bytes"
-	"encoding/binary"
+	encoding "encoding/binary" // the package has a function binary
 	"fmt"
 	"net"
 	"os"
@@ -43,9 +43,9 @@ func twoHosts(t *testing.T) (a, b host) {
 		t.Skip("making network namespaces needs root")
 	}
 	id := fmt.Sprintf("pk%x", os.Getpid())
-	net := fmt.Sprintf("10.77.%d.", os.Getpid()%250+1)
-	a = host{name: id + "a", link: id + "a", ip: net + "1"}
-	b = host{name: id + "b", link: id + "b", ip: net + "2"}
+	prefix := fmt.Sprintf("10.77.%d.", os.Getpid()%250+1)
+	a = host{name: id + "a", link: id + "a", ip: prefix + "1"}
+	b = host{name: id + "b", link: id + "b", ip: prefix + "2"}
 	nowhere := id + "d"
 	t.Cleanup(func() {
 		for _, args := range [][]string{{"netns", "del", a.name}, {"netns", "del", b.name}, {"link", "del", nowhere}} {
@@ -57,7 +57,7 @@ func twoHosts(t *testing.T) (a, b host) {
 	ip(t, "netns", "add", a.name)
 	ip(t, "netns", "add", b.name)
 	ip(t, "link", "add", a.link, "netns", a.name, "type", "veth", "peer", "name", b.link, "netns", b.name)
-	ip(t, "link", "add", nowhere, "type", "dummy")
+	ip(t, "link", "add", nowhere, "type", "bridge")
 	ip(t, "link", "set", nowhere, "up")
 	for _, h := range []host{a, b} {
 		ip(t, "-n", h.name, "link", "set", "lo", "up")
@@ -84,12 +84,25 @@ func (h host) on(args ...string) []string {
 // start runs bin/pancake in the background, as the function start does.
 func (h host) start(t *testing.T, args ...string) *process {
 	t.Helper()
-	return startCommand(t, h.on(append([]string{program(t)}, args...)...))
+	args = h.on(append([]string{binary(t, "pancake")}, args...)...)
+	return startProgram(t, args[0], args[1:]...)
 }
 
-func binaryPath(t *testing.T) string {
+// run runs bin/pancake to its end, as the function run does, for somebody whose
+// home directory is home.
+func (h host) run(t *testing.T, home string, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
-	return binaryOf(t, "pancake")
+	return runCommand(t, home, h.on(append([]string{binary(t, "pancake")}, args...)...), "HOME="+home, "XDG_CONFIG_HOME=")
+}
+
+// must is run for what has to succeed.
+func (h host) must(t *testing.T, home string, args ...string) string {
+	t.Helper()
+	out, errs, code := h.run(t, home, args...)
+	if code != 0 {
+		t.Fatalf("pancake %s: exit code %d\n%s%s", strings.Join(args, " "), code, out, errs)
+	}
+	return out
 }
 
 // capture is what went over a host's link.
@@ -147,7 +160,7 @@ func capturePackets(link string) error {
 		if err != nil {
 			return fmt.Errorf("read a packet: %w", err)
 		}
-		binary.BigEndian.PutUint32(frame, uint32(n))
+		encoding.BigEndian.PutUint32(frame, uint32(n))
 		if _, err := os.Stdout.Write(frame[:4+n]); err != nil {
 			return err
 		}
@@ -158,7 +171,7 @@ func capturePackets(link string) error {
 func (c *capture) of(port int) []byte {
 	var out []byte
 	for rest := []byte(c.out.String()); len(rest) >= 4; {
-		n := int(binary.BigEndian.Uint32(rest))
+		n := int(encoding.BigEndian.Uint32(rest))
 		if len(rest) < 4+n {
 			break // it is being written
 		}
@@ -173,7 +186,7 @@ func (c *capture) of(port int) []byte {
 // dissect returns ports and payload of a TCP or UDP packet in an Ethernet frame.
 func dissect(frame []byte) (from, to int, payload []byte) {
 	const ethernet = 14
-	if len(frame) < ethernet+20 || binary.BigEndian.Uint16(frame[12:]) != syscall.ETH_P_IP {
+	if len(frame) < ethernet+20 || encoding.BigEndian.Uint16(frame[12:]) != syscall.ETH_P_IP {
 		return 0, 0, nil
 	}
 	packet := frame[ethernet:]
@@ -182,7 +195,7 @@ func dissect(frame []byte) (from, to int, payload []byte) {
 		return 0, 0, nil
 	}
 	segment := packet[header:]
-	from, to = int(binary.BigEndian.Uint16(segment)), int(binary.BigEndian.Uint16(segment[2:]))
+	from, to = int(encoding.BigEndian.Uint16(segment)), int(encoding.BigEndian.Uint16(segment[2:]))
 	switch packet[9] {
 	case syscall.IPPROTO_TCP:
 		return from, to, segment[min(int(segment[12]>>4)*4, len(segment)):]
