@@ -156,7 +156,7 @@ func TestVerify(t *testing.T) {
 		"clock 4 minutes behind": {at(ca, id(Agent, "a"), now), x509.ExtKeyUsageClientAuth, now.Add(-4 * time.Minute), "", ""},
 		"clock an hour behind":   {at(ca, id(Agent, "a"), now.Add(time.Hour)), x509.ExtKeyUsageClientAuth, now, NotYetValid, "clock"},
 		"clock an hour ahead":    {at(ca, id(Agent, "a"), now), x509.ExtKeyUsageClientAuth, now.Add(time.Hour), "", ""},
-		"expired":                {at(ca, id(Agent, "a"), now), x509.ExtKeyUsageClientAuth, now.Add(25 * time.Hour), Expired, "2026-03-02T12:00:00Z"},
+		"expired":                {at(ca, id(Agent, "a"), now), x509.ExtKeyUsageClientAuth, now.Add(25 * time.Hour), Expired, "expired at 2026-03-02T12:00:00Z"},
 		"expired, another CA":    {at(other, id(Agent, "a"), now), x509.ExtKeyUsageClientAuth, now.Add(25 * time.Hour), WrongCA, ""},
 		"another CA":             {at(other, id(Agent, "a"), now), x509.ExtKeyUsageClientAuth, now, WrongCA, ca.Fingerprint().String()[:16]},
 		"self-signed":            {[]*x509.Certificate{selfSigned}, x509.ExtKeyUsageClientAuth, now, WrongCA, ""},

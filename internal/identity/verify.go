@@ -48,9 +48,6 @@ func verify(chain []*x509.Certificate, trusted Bundle, usage x509.ExtKeyUsage, n
 		return Peer{}, Deny(WrongCA, "certificate of %q was not signed by a CA that is trusted here (%s)",
 			clip(leaf.Subject.CommonName), fingerprints(trusted))
 	}
-	if leaf.IsCA {
-		return Peer{}, Deny(Malformed, "a CA's certificate was presented as a peer's own")
-	}
 	p, err := peerOf(leaf)
 	if err != nil {
 		return Peer{}, err

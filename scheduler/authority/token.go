@@ -209,12 +209,14 @@ func (a *Authority) use(i *issuance, d document[tokenRecord], who identity.Ident
 	now, t := a.now(), d.value
 	i.token = t.ID
 	i.conditions = append(i.conditions, d.unchanged())
-	if i.taken(now) {
-		if last := i.last.value; last.Token == t.ID && last.KeyHash == i.keyHash() {
+	if last := i.last.value; i.taken(now) {
+		if last.KeyHash != i.keyHash() {
+			return pancake.Errorf(pancake.Conflict, "%s has a certificate until %s; revoke it, or join with another id",
+				who, last.NotAfter.UTC().Format(time.RFC3339))
+		}
+		if last.Token == t.ID {
 			return nil // the same once more
 		}
-		return pancake.Errorf(pancake.Conflict, "%s has a certificate until %s; revoke it, or join with another id",
-			who, i.last.value.NotAfter.UTC().Format(time.RFC3339))
 	}
 	if t.Used >= t.Uses {
 		return identity.Deny(identity.UsedToken, "token %s has been used %d of %d times; make a new one", t.ID, t.Used, t.Uses)

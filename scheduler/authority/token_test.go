@@ -29,6 +29,7 @@ func TestJoin(t *testing.T) {
 	}
 	_, err = r.join(a, tok, "node-2")
 	wantReason(t, "a used token", err, identity.UsedToken)
+	r.clock.add(time.Second)
 	again := r.token(a, TokenSpec{Type: identity.JoinToken})
 	if _, err := r.join(a, again, "node-1"); pancake.KindOf(err) != pancake.Conflict {
 		t.Errorf("an id that is taken: %v", err)
@@ -71,6 +72,14 @@ func TestJoinAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, _, err := a.Join(t.Context(), req)
+	r.clock.add(time.Second)
+	req.Token = r.token(a, TokenSpec{Type: identity.JoinToken}).Reveal()
+	if _, _, err := a.Join(t.Context(), req); err != nil {
+		t.Errorf("with the same key and another token: %v", err)
+	}
+	if list, _ := a.Tokens(t.Context(), ""); list[1].Used != 1 {
+		t.Error("another token is not counted")
+	}
 	wantReason(t, "with a token that was revoked since", err, identity.Revoked)
 }
 
