@@ -116,6 +116,19 @@ func FuzzBundle(f *testing.F) {
 	})
 }
 
+func FuzzNewLeaf(f *testing.F) {
+	ca := newCA(f, "c1", now)
+	l := leaf(f, ca, id(Agent, "a"), IssueOptions{}, now)
+	f.Add(l.Cert.Raw, ca.Cert.Raw)
+	f.Add(ca.Cert.Raw, l.Cert.Raw)
+	f.Fuzz(func(t *testing.T, cert, caCert []byte) {
+		got, err := NewLeaf(l.Key, Issued{Cert: cert, CAs: [][]byte{caCert}}, now)
+		if err == nil && got.Identity().Validate() != nil {
+			t.Errorf("a leaf of %s", got.Identity())
+		}
+	})
+}
+
 func TestCAComesBack(t *testing.T) {
 	ca, other := newCA(t, "c1", now), newCA(t, "c1", now)
 	key := must[[]byte](t)(ca.PKCS8())

@@ -101,6 +101,7 @@ func (s *Source) serverTLS(opts ServerOptions, remote net.Addr) *tls.Config {
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return s.certificate(), nil },
 		// All checks are in VerifyConnection, which can tell them apart.
 		ClientAuth: tls.RequestClientCert,
+		ClientCAs:  s.Leaf().Bundle.Pool(), // a hint, so that browsers do not offer certificates of others
 		// A resumed session would show a certificate from before; handshakes are cheap enough.
 		SessionTicketsDisabled: true,
 		VerifyConnection: func(cs tls.ConnectionState) error {
