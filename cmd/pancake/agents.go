@@ -17,7 +17,7 @@ func newAgentsCommand(env *environment) *cobra.Command {
 		Example: examples("pancake agents", "pancake agents -o json"),
 		Args:    arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := env.client()
+			c, err := env.client(cmd.Context())
 			if err != nil {
 				return err
 			}

@@ -43,7 +43,7 @@ entries; all of them are in its log as well.`,
 			if err := f.times(env.now()); err != nil {
 				return err
 			}
-			c, err := env.client()
+			c, err := env.client(cmd.Context())
 			if err != nil {
 				return err
 			}

@@ -42,7 +42,7 @@ func newCAShowCommand(env *environment) *cobra.Command {
 		),
 		Args: arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := env.client()
+			c, err := env.client(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -139,7 +139,7 @@ who have not logged in since.`,
 		Example: examples("pancake ca rotate", "pancake ca rotate --overlap 48h", "pancake ca rotate --continue"),
 		Args:    arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := env.client()
+			c, err := env.client(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -154,7 +154,11 @@ who have not logged in since.`,
 			if view, err = c.RotateCA(cmd.Context(), body); err != nil {
 				return err
 			}
-			if err := env.trustAlso(view); err != nil {
+			kept, err := env.credentials()
+			if err == nil && kept.Scheduler == c.URL && env.global.ca == "" {
+				err = env.trustAlso(kept, view)
+			}
+			if err != nil {
 				return err
 			}
 			return env.printCA(view)
@@ -162,21 +166,6 @@ who have not logged in since.`,
 	}
 	f.add(cmd)
 	return cmd
-}
-
-// trustAlso renews the CAs that login kept, if they are of this cluster.
-func (e *environment) trustAlso(view client.CAView) error {
-	kept, err := e.credentials()
-	if err != nil || kept.Cluster != view.Cluster || e.named || e.global.ca != "" {
-		return err
-	}
-	bundle, err := bundleOf(view)
-	if err != nil {
-		return err
-	}
-	kept.CA = string(bundle.PEM())
-	_, err = kept.save(e.getenv)
-	return err
 }
 
 // issueFlags are the flags of "ca issue".
@@ -231,7 +220,7 @@ func issue(ctx context.Context, env *environment, f issueFlags, name string) err
 	if _, err := os.Stat(filepath.Join(f.out, "identity.pem")); !errors.Is(err, os.ErrNotExist) {
 		return pancake.Errorf(pancake.Conflict, "%s has an identity.pem already; name another directory with --out", f.out)
 	}
-	c, err := env.client()
+	c, err := env.client(ctx)
 	if err != nil {
 		return err
 	}
@@ -285,7 +274,7 @@ join token, or with a new certificate from "pancake ca issue".`,
 			if err != nil {
 				return err
 			}
-			c, err := env.client()
+			c, err := env.client(cmd.Context())
 			if err != nil {
 				return err
 			}

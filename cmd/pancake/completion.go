@@ -80,7 +80,7 @@ func knownRequests(cmd *cobra.Command, env *environment) []client.RequestView {
 	}
 	ctx, cancel := context.WithTimeout(cmd.Context(), completionTimeout)
 	defer cancel()
-	c, err := env.client()
+	c, err := env.client(cmd.Context())
 	if err != nil {
 		return nil
 	}
@@ -93,7 +93,7 @@ func knownTokens(cmd *cobra.Command, env *environment) []string {
 	if err := env.prepare(cmd); err != nil {
 		return nil
 	}
-	c, err := env.client()
+	c, err := env.client(cmd.Context())
 	if err != nil {
 		return nil
 	}

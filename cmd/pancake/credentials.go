@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"go.yaml.in/yaml/v4"
 
@@ -25,7 +26,17 @@ type credentials struct {
 	Cluster   string `yaml:"cluster"`
 	Token     string `yaml:"token"`
 	CA        string `yaml:"ca"` // PEM
+	// Checked is when the CAs were last asked for.
+	Checked time.Time `yaml:"checked"`
 }
+
+// checkEvery is how often the CAs are asked for again. While a CA is replaced both
+// are trusted for a day or more, unless an operator cuts that short; whoever uses
+// the CLI in that time needs no new login.
+const checkEvery = 6 * time.Hour
+
+// checkTimeout bounds how long a command waits for the CAs. The next one will try again.
+const checkTimeout = 2 * time.Second
 
 // credentialsPath is where they are kept, "" when there is no home directory.
 func credentialsPath(getenv func(string) string) string {
@@ -77,7 +88,7 @@ func (c credentials) save(getenv func(string) string) (string, error) {
 // client returns the client of the scheduler that the flags name, else of the one
 // that somebody is logged in to, with its credentials. They are good for every
 // scheduler of that cluster: no token leaves before the other end has shown that it is one.
-func (e *environment) client() (*client.Client, error) {
+func (e *environment) client(ctx context.Context) (*client.Client, error) {
 	kept, err := e.credentials()
 	if err != nil {
 		return nil, err
@@ -97,7 +108,25 @@ func (e *environment) client() (*client.Client, error) {
 		return c, err // nothing but the system's CAs is trusted
 	}
 	c.HTTP = client.NewHTTP(identity.TrustTLS(trusted, expectScheduler(cluster)))
+	if c.URL == kept.Scheduler && e.global.ca == "" && e.now().Sub(kept.Checked) >= checkEvery {
+		ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+		defer cancel()
+		if view, err := c.CA(ctx); err == nil { // why it fails, the command itself will say
+			return c, e.trustAlso(kept, view)
+		}
+	}
 	return c, nil
+}
+
+// trustAlso keeps the CAs that a scheduler, which is trusted, says that are.
+func (e *environment) trustAlso(kept credentials, view client.CAView) error {
+	bundle, err := bundleOf(view)
+	if err != nil {
+		return err
+	}
+	kept.CA, kept.Checked = string(bundle.PEM()), e.now()
+	_, err = kept.save(e.getenv)
+	return err
 }
 
 func expectScheduler(cluster string) identity.Expect {

@@ -27,7 +27,7 @@ Ctrl-C stops waiting; the scheduler goes on.`,
 		Example: examples("pancake delete hello -e dev", "pancake delete dev_hello --yes"),
 		Args:    arguments(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := env.client()
+			c, err := env.client(cmd.Context())
 			if err != nil {
 				return err
 			}

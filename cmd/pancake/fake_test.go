@@ -160,6 +160,7 @@ type command struct {
 	vars      map[string]string
 	columns   int  // of the terminal; 0 means that there is none
 	unnamed   bool // args alone say which scheduler
+	later     time.Duration
 }
 
 // result is what it did.
@@ -176,6 +177,7 @@ func (c command) run(t *testing.T) result {
 		c.stdin = strings.NewReader("")
 	}
 	env := newEnvironment(getenv, c.stdin, &stdout, &stderr)
+	env.now = func() time.Time { return time.Now().Add(c.later) }
 	env.terminal = func(any) (int, int) { return c.columns, 24 }
 	ctx := c.ctx
 	if ctx == nil {

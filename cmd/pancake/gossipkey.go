@@ -28,7 +28,7 @@ func newGossipKeyShowCommand(env *environment) *cobra.Command {
 		Example: examples("pancake gossip-key show", "pancake gossip-key show -o json"),
 		Args:    arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := env.client()
+			c, err := env.client(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -53,7 +53,7 @@ scheduler then drop out of gossip until they are.`,
 		Example: examples("pancake gossip-key rotate", "pancake gossip-key rotate --overlap 10m", "pancake gossip-key rotate --continue"),
 		Args:    arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := env.client()
+			c, err := env.client(cmd.Context())
 			if err != nil {
 				return err
 			}

@@ -66,7 +66,7 @@ func login(ctx context.Context, env *environment, fingerprint string) error {
 	if _, err := c.Agents(ctx); err != nil && pancake.KindOf(err) != pancake.Forbidden { // a known token that may do little is good
 		return err
 	}
-	path, err := credentials{Scheduler: url, Cluster: view.Cluster, Token: token, CA: string(trusted.PEM())}.save(env.getenv)
+	path, err := credentials{Scheduler: url, Cluster: view.Cluster, Token: token, CA: string(trusted.PEM()), Checked: env.now()}.save(env.getenv)
 	if err != nil {
 		return err
 	}

@@ -44,7 +44,7 @@ func newLogsCommand(env *environment) *cobra.Command {
 				return pancake.Errorf(pancake.Invalid, "--tail and --instance take no negative number")
 			}
 			var err error
-			if l.client, err = env.client(); err != nil {
+			if l.client, err = env.client(cmd.Context()); err != nil {
 				return err
 			}
 			return l.run(cmd.Context(), args[0], environment)

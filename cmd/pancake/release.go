@@ -67,7 +67,7 @@ func newReleaseCommand(env *environment) *cobra.Command {
 		),
 		Args: arguments(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := env.client()
+			c, err := env.client(cmd.Context())
 			if err != nil {
 				return err
 			}

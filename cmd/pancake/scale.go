@@ -40,7 +40,7 @@ Ctrl-C stops waiting; the scheduler goes on.`,
 			if instances < 1 {
 				return pancake.Errorf(pancake.Invalid, "say how many instances, 1 or more, for example: pancake scale %s 3. To stop all: pancake delete %s", args[0], args[0])
 			}
-			c, err := env.client()
+			c, err := env.client(cmd.Context())
 			if err != nil {
 				return err
 			}

@@ -27,7 +27,8 @@ import (
 type secureScheduler struct {
 	ca    *identity.CA
 	url   string
-	token string // the one that it takes
+	token string       // the one that it takes
+	next  *identity.CA // if set, the one that will follow
 
 	mu      sync.Mutex
 	shown   []string // the Authorization headers that it got
@@ -138,14 +139,16 @@ func (s *secureScheduler) handler() http.Handler {
 }
 
 func (s *secureScheduler) view() client.CAView {
-	return client.CAView{
-		Cluster: "test",
-		CAs: []client.CAInfo{{
-			Fingerprint: s.ca.Fingerprint().String(), Issuing: true, NotBefore: s.ca.Cert.NotBefore, NotAfter: s.ca.Cert.NotAfter,
-			Certificate: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.ca.Cert.Raw})),
-		}},
-		Rotation: client.Rotation{Phase: s.phase, Since: time.Now(), Overlap: time.Hour},
+	out := client.CAView{Cluster: "test", Rotation: client.Rotation{Phase: s.phase, Since: time.Now(), Overlap: time.Hour}}
+	for _, ca := range []*identity.CA{s.ca, s.next} {
+		if ca != nil {
+			out.CAs = append(out.CAs, client.CAInfo{
+				Fingerprint: ca.Fingerprint().String(), Issuing: ca == s.ca, NotBefore: ca.Cert.NotBefore, NotAfter: ca.Cert.NotAfter,
+				Certificate: string(identity.Bundle{ca.Cert}.PEM()),
+			})
+		}
 	}
+	return out
 }
 
 func (s *secureScheduler) rotate(w http.ResponseWriter, r *http.Request) (any, error) {
@@ -189,18 +192,19 @@ func (s *secureScheduler) issue(w http.ResponseWriter, r *http.Request) (any, er
 
 // person is somebody with a home directory of their own.
 type person struct {
-	t    *testing.T
-	vars map[string]string
+	t     *testing.T
+	vars  map[string]string
+	later time.Duration // how far their clock is ahead
 }
 
 func newPerson(t *testing.T) *person {
-	return &person{t, map[string]string{"HOME": t.TempDir()}}
+	return &person{t: t, vars: map[string]string{"HOME": t.TempDir()}}
 }
 
 // run runs a command; it names no scheduler unless args do.
 func (p *person) run(stdin string, args ...string) result {
 	p.t.Helper()
-	return command{vars: p.vars, stdin: strings.NewReader(stdin), args: args, unnamed: true}.run(p.t)
+	return command{vars: p.vars, stdin: strings.NewReader(stdin), args: args, unnamed: true, later: p.later}.run(p.t)
 }
 
 // good runs a command that has to succeed.
@@ -507,6 +511,33 @@ func TestCACommands(t *testing.T) {
 	if fmt.Sprint(s.revoked) != "[user/alice]" {
 		t.Errorf("revoked %v", s.revoked)
 	}
+}
+
+// A CA that is being replaced reaches those who are logged in by itself.
+func TestNewCA(t *testing.T) {
+	p, s := loggedIn(t)
+	next, err := identity.NewCA("test", time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.mu.Lock()
+	s.next = next
+	s.mu.Unlock()
+	known := func() bool {
+		return strings.Contains(string(readFile(t, filepath.Dir(p.file()), "credentials.yml")), pemLine(next))
+	}
+	if p.good("agents"); known() {
+		t.Fatal("the CAs are asked for at each command")
+	}
+	p.later = checkEvery
+	if p.good("agents"); !known() {
+		t.Fatal("the next CA is not kept")
+	}
+	s.mu.Lock()
+	s.ca, s.next = next, nil
+	s.mu.Unlock()
+	url := serveTLS(t, s.serverTLS(t, identity.Scheduler), s.handler())
+	p.good("agents", "--scheduler", url) // its certificate is of the next CA
 }
 
 func readFile(t *testing.T, dir, name string) []byte {

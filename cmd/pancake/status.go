@@ -34,7 +34,7 @@ func newStatusCommand(env *environment) *cobra.Command {
 		),
 		Args: arguments(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := env.client()
+			c, err := env.client(cmd.Context())
 			if err != nil {
 				return err
 			}

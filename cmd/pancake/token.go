@@ -94,7 +94,7 @@ the requests that it is for; the group "*" stands for all, and an operator needs
 			if err != nil {
 				return err
 			}
-			c, err := env.client()
+			c, err := env.client(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -161,7 +161,7 @@ func newTokenListCommand(env *environment) *cobra.Command {
 		Example: examples("pancake token list", "pancake token list -o json"),
 		Args:    arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := env.client()
+			c, err := env.client(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -229,7 +229,7 @@ is for those.`,
 			if strings.Contains(args[0], "_") {
 				return pancake.Errorf(pancake.Invalid, "give the id of the token, not its text: it is the part behind the first \"_\", and in \"pancake token list\"")
 			}
-			c, err := env.client()
+			c, err := env.client(cmd.Context())
 			if err != nil {
 				return err
 			}
