@@ -3,15 +3,16 @@ package executor
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"maps"
 	"sync"
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/status"
 
 	"github.com/pancake-stack/pancake"
 	"github.com/pancake-stack/pancake/executor/checkpoint"
+	"github.com/pancake-stack/pancake/executor/membership"
 	"github.com/pancake-stack/pancake/internal/agentlink"
 )
 
@@ -126,7 +127,7 @@ func broken(ctx context.Context, err error) error {
 	if cause := context.Cause(ctx); cause != nil {
 		return cause
 	}
-	return pancake.Errorf(pancake.Unavailable, "link to the scheduler: %s: %w", status.Convert(err).Message(), err)
+	return fmt.Errorf("link to the scheduler: %w", membership.Explain(err))
 }
 
 // session is one registered link. Its goroutine alone sends.
@@ -259,6 +260,13 @@ func (s *session) obey(ctx context.Context, m *agentlink.SchedulerMessage) {
 		s.node.reconcile(m.Reconcile.GetTaskIds())
 	case *agentlink.SchedulerMessage_OpenStream:
 		s.openStream(ctx, m.OpenStream)
+	case *agentlink.SchedulerMessage_Credentials:
+		if s.node.cfg.TakeCredentials == nil {
+			return // a plain node has no use for them
+		}
+		if err := s.node.cfg.TakeCredentials(ctx, m.Credentials); err != nil {
+			s.node.log.ErrorContext(ctx, "credentials from the scheduler not taken", "err", err)
+		}
 	}
 }
 
