@@ -45,6 +45,12 @@ type Request struct {
 	// calls them requiredSlaveAttributes.
 	RequiredAttributes map[string]string `json:"requiredAttributes,omitempty"`
 
+	// Group and ReadWriteGroups may read and change it, ReadOnlyGroups may read it.
+	// When the first two are empty it belongs to nobody, and so to all.
+	Group           string   `json:"group,omitempty"`
+	ReadWriteGroups []string `json:"readWriteGroups,omitempty"`
+	ReadOnlyGroups  []string `json:"readOnlyGroups,omitempty"`
+
 	// ActiveDeploy is the deploy that serves; PendingDeploy the one on its way in.
 	ActiveDeploy  string `json:"activeDeploy,omitempty"`
 	PendingDeploy string `json:"pendingDeploy,omitempty"`
