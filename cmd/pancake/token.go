@@ -126,7 +126,7 @@ func (e *environment) printToken(out client.TokenCreated) error {
 	}
 	until := out.Info.Expires.Local().Format(time.DateTime)
 	if out.Info.Type == client.JoinToken {
-		e.notef("join token %s, good for %s until %s. Use it with: pancake agent --join <token> --scheduler …", out.Info.ID, times(out.Info.Uses), until)
+		e.notef("join token %s, good for %s until %s. Use it with: pancake agent --join <token, or @file> --scheduler …", out.Info.ID, times(out.Info.Uses), until)
 	} else {
 		e.notef("API token %s, %s, until %s. Use it with: pancake login, --token-file or %s", out.Info.ID, grantText(out.Info.Grant), until, tokenVariable)
 	}
