@@ -456,12 +456,24 @@ func TestTokenCommands(t *testing.T) {
 	has(t, p.good("__complete", "token", "revoke", ""), "a\n", "b\n", "c\n")
 
 	for _, args := range [][]string{
-		{"token", "create"}, {"token", "create", "--agent", "--role", "viewer"}, {"token", "create", "--role", "king"},
-		{"token", "create", "--role", "viewer", "--uses", "2"}, {"token", "create", "--agent", "--uses", "0"},
-		{"token", "create", "--agent", "--ttl", "-1h"}, {"token", "revoke"}, {"token", "revoke", "pka_b_secret"}, {"token", "crate"},
-		{"ca", "issue", "king/x", "--out", "x"}, {"ca", "issue", "user/alice"}, {"ca", "revoke", "agent"},
-		{"ca", "rotate", "--continue", "--overlap", "1h"}, {"audit", "--result", "bad"}, {"audit", "--from", "noon"},
-		{"audit", "--since", "1h", "--from", "2026-01-01T00:00:00Z"}, {"audit", "--limit", "-1"}, {"gossip-key", "rotat"},
+		{"token", "create"},
+		{"token", "create", "--agent", "--role", "viewer"},
+		{"token", "create", "--role", "king"},
+		{"token", "create", "--role", "viewer", "--uses", "2"},
+		{"token", "create", "--agent", "--uses", "0"},
+		{"token", "create", "--agent", "--ttl", "-1h"},
+		{"token", "revoke"},
+		{"token", "revoke", "pka_b_secret"},
+		{"token", "crate"},
+		{"ca", "issue", "king/x", "--out", "x"},
+		{"ca", "issue", "user/alice"},
+		{"ca", "revoke", "agent"},
+		{"ca", "rotate", "--continue", "--overlap", "1h"},
+		{"audit", "--result", "bad"},
+		{"audit", "--from", "noon"},
+		{"audit", "--since", "1h", "--from", "2026-01-01T00:00:00Z"},
+		{"audit", "--limit", "-1"},
+		{"gossip-key", "rotat"},
 	} {
 		created, revoked := len(s.created), len(s.revoked)
 		if r := p.run("", args...); r.code != exitUsage || len(s.created) != created || len(s.revoked) != revoked {
