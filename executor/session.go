@@ -14,6 +14,7 @@ import (
 	"github.com/pancake-stack/pancake/executor/checkpoint"
 	"github.com/pancake-stack/pancake/executor/membership"
 	"github.com/pancake-stack/pancake/internal/agentlink"
+	"github.com/pancake-stack/pancake/internal/identity"
 )
 
 // Times of the link to the scheduler.
@@ -34,7 +35,7 @@ const (
 // goes round the addresses, and straight to a leader that it is told of.
 func (n *node) link(ctx context.Context) {
 	wait := newBackOff(firstReconnect, lastReconnect)
-	leader, warned, redirects := "", false, 0
+	leader, warned, refused, redirects := "", false, false, 0
 	for try := 0; ctx.Err() == nil; try++ {
 		addr := cmp.Or(leader, n.cfg.SchedulerAddrs[try%len(n.cfg.SchedulerAddrs)])
 		var registered bool
@@ -45,16 +46,17 @@ func (n *node) link(ctx context.Context) {
 		}
 		if registered {
 			wait.Reset()
-			warned, redirects = false, 0
+			warned, refused, redirects = false, false, 0
 		}
 		if leader != "" && redirects < maxRedirects {
 			redirects++
 			continue
 		}
 		redirects = 0
-		if !warned {
+		denied := identity.ReasonOf(err) != "" && !refused // news even after a warning
+		if !warned || denied {
 			n.log.WarnContext(ctx, "no link to the scheduler; trying again", "scheduler", addr, "err", err)
-			warned = true
+			warned, refused = true, refused || denied
 		}
 		sleep(ctx, wait.NextBackOff())
 	}
