@@ -220,6 +220,20 @@ func TestExpired(t *testing.T) {
 	}
 }
 
+// A clock that is behind is said to be, and costs no token.
+func TestClockIsBehind(t *testing.T) {
+	s := newScheduler(t, identity.Scheduler)
+	dir := t.TempDir()
+	store(t, s, dir, self, time.Now().Add(time.Hour)) // as if the clock had gone back since
+	_, err := open(t, config(t, dir, s.token.Reveal(), s.addr))
+	if identity.ReasonOf(err) != identity.NotYetValid || !strings.Contains(err.Error(), "one of the two clocks is wrong") {
+		t.Errorf("got %v", err)
+	}
+	if s.joins != 0 {
+		t.Error("the token was used")
+	}
+}
+
 // A node whose identity was revoked is back with a new token.
 func TestRevoked(t *testing.T) {
 	s := newScheduler(t, identity.Scheduler)
