@@ -6,7 +6,9 @@ import (
 	"bytes"
 	encoding "encoding/binary" // the package has a function binary
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"strings"
@@ -15,15 +17,38 @@ import (
 	"time"
 )
 
-// captureVariable makes the test binary a packet capture of the link it names.
-const captureVariable = "PANCAKE_E2E_CAPTURE"
+// What the test binary does instead of testing when it runs on another host.
+const (
+	captureVariable = "PANCAKE_E2E_CAPTURE" // capture the packets of the link it names
+	getVariable     = "PANCAKE_E2E_GET"     // print what is at the URL it names
+)
 
 func TestMain(m *testing.M) {
-	if link := os.Getenv(captureVariable); link != "" {
-		fmt.Fprintln(os.Stderr, capturePackets(link)) // it only ends with an error
+	var err error
+	switch link, url := os.Getenv(captureVariable), os.Getenv(getVariable); {
+	case link != "":
+		err = capturePackets(link)
+	case url != "":
+		err = printPage(url)
+	default:
+		os.Exit(m.Run())
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	os.Exit(m.Run())
+	os.Exit(0)
+}
+
+func printPage(url string) error {
+	client := &http.Client{Timeout: 10 * time.Second}
+	resp, err := client.Get(url)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	_, err = io.Copy(os.Stdout, io.LimitReader(resp.Body, 1<<20))
+	return err
 }
 
 // host is a machine of its own as far as the network goes: a network namespace
@@ -103,6 +128,20 @@ func (h host) must(t *testing.T, home string, args ...string) string {
 		t.Fatalf("pancake %s: exit code %d\n%s%s", strings.Join(args, " "), code, out, errs)
 	}
 	return out
+}
+
+// get returns what is at a URL, as the host sees it.
+func (h host) get(t *testing.T, url string) string {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, stderr, code := runCommand(t, "", h.on(self), getVariable+"="+url)
+	if code != 0 {
+		t.Fatalf("GET %s: %s", url, stderr)
+	}
+	return stdout
 }
 
 // capture is what went over a host's link.

@@ -3,10 +3,18 @@
 package e2e
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
 	"testing"
+	"time"
+
+	"github.com/pancake-stack/pancake/internal/identity"
+	"github.com/pancake-stack/pancake/scheduler/client"
 )
 
 // The ports of what goes from host to host, as they are by default.
@@ -75,4 +83,130 @@ func TestInsecure(t *testing.T) {
 			t.Errorf("%s: %q is not in the capture", where, word)
 		}
 	}
+}
+
+// TestSecure is TestInsecure with what is on by default, and with those who try
+// to get in.
+func TestSecure(t *testing.T) {
+	a, b := twoHosts(t)
+	dir := t.TempDir()
+	writeSecretSpec(t, dir)
+	scheduler := a.start(t, "scheduler", "--data-dir", filepath.Join(dir, "scheduler"), "--http", a.ip+":7099", "--grpc", a.ip+":7098")
+	scheduler.waitFor("Pancake is ready")
+	packets := b.capture(t)
+	a.must(t, dir, loginArgs(t, scheduler, filepath.Join(dir, "scheduler"), "https://"+a.ip+":7099")...)
+	joinToken := func() string { return strings.TrimSpace(a.must(t, dir, "token", "create", "--agent", "--ttl", "10m")) }
+
+	tokenA, tokenB := joinToken(), joinToken()
+	a.start(t, agentArgs(a, a, filepath.Join(dir, "a"), b.ip, "--join", tokenA)...).waitFor("Pancake is ready")
+	agentB := func(more ...string) *process {
+		t.Helper()
+		p := b.start(t, agentArgs(b, a, filepath.Join(dir, "b"), a.ip, more...)...)
+		p.waitFor("Pancake is ready")
+		return p
+	}
+	second := agentB("--join", tokenB)
+	registered(t, a, dir, 2)
+
+	t.Run("who may not get in", func(t *testing.T) {
+		other, err := identity.NewCA("default", time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		unknown := identity.NewToken(identity.JoinToken, fingerprintOf(t, tokenA))
+		for name, test := range map[string]struct{ args, want []string }{
+			"no token":                 {nil, []string{"--join"}},
+			"a used token":             {[]string{"--join", tokenA}, []string{"used"}},
+			"a token from another CA":  {[]string{"--join", identity.NewToken(identity.JoinToken, other.Fingerprint()).Reveal()}, []string{"fingerprint"}},
+			"a token that nobody made": {[]string{"--join", unknown.Reveal()}, []string{"token"}},
+			"garbage":                  {[]string{"--join", "hunter2"}, []string{"pkj_"}},
+		} {
+			stdout, stderr, code := b.run(t, dir, agentArgs(b, a, t.TempDir(), a.ip, append(test.args, "--gossip", b.ip+":7947", "--http", "127.0.0.1:7778")...)...)
+			if code == 0 {
+				t.Errorf("%s: it ended well: %s%s", name, stdout, stderr)
+			}
+			for _, word := range test.want {
+				if !strings.Contains(stderr, word) {
+					t.Errorf("%s: no %q in: %s", name, word, stderr)
+				}
+			}
+			t.Logf("%s: exit code %d: %s", name, code, lastLine(stderr))
+		}
+		registered(t, a, dir, 2)
+	})
+
+	t.Run("a restart keeps the identity", func(t *testing.T) {
+		second.stop(syscall.SIGTERM)
+		agentB()
+		registered(t, a, dir, 2)
+	})
+
+	t.Run("nothing can be read on the way", func(t *testing.T) {
+		b.must(t, dir, "release", secretService, "-e", "dev", "-t", "1") // over the wire, too
+		// As the gossip of TestInsecure had it by now, the one here has.
+		eventually(t, time.Minute, "both hosts to know the service", func() error {
+			for _, h := range []host{a, b} {
+				if text := h.get(t, "http://127.0.0.1:7777/api/services.json"); !strings.Contains(text, secretService) {
+					return fmt.Errorf("%s knows: %.300s", h.name, text)
+				}
+			}
+			return nil
+		})
+		counts := packets.counts(hostPorts, secretService, secretValue)
+		t.Logf("with encryption: %v", counts)
+		for where, c := range counts {
+			if c["bytes"] == 0 || c[secretService] != 0 || c[secretValue] != 0 {
+				t.Errorf("%s: %v", where, c)
+			}
+		}
+	})
+}
+
+// fullFingerprint is a SHA-256 in hexadecimal.
+var fullFingerprint = regexp.MustCompile(`\b[0-9a-f]{64}\b`)
+
+// loginArgs are what "pancake login" needs for a scheduler that has just begun.
+func loginArgs(t *testing.T, scheduler *process, dataDir, url string) []string {
+	t.Helper()
+	fingerprint := fullFingerprint.FindString(scheduler.out.String())
+	if fingerprint == "" {
+		t.Fatalf("the scheduler does not say the fingerprint of its CA:\n%s", scheduler.out)
+	}
+	return []string{"login", "--scheduler", url, "--ca-fingerprint", fingerprint, "--token-file", filepath.Join(dataDir, "operator.token")}
+}
+
+// registered waits until n agents, and no others, are connected.
+func registered(t *testing.T, h host, home string, n int) {
+	t.Helper()
+	eventually(t, time.Minute, fmt.Sprintf("%d agents", n), func() error {
+		var agents []client.AgentView
+		out := h.must(t, home, "agents", "-o", "json")
+		if err := json.Unmarshal([]byte(out), &agents); err != nil {
+			return err
+		}
+		connected := 0
+		for _, a := range agents {
+			if a.Connected {
+				connected++
+			}
+		}
+		if connected != n || len(agents) != n {
+			return fmt.Errorf("agents: %s", out)
+		}
+		return nil
+	})
+}
+
+func fingerprintOf(t *testing.T, token string) identity.Fingerprint {
+	t.Helper()
+	parsed, err := identity.ParseToken(identity.JoinToken, token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return parsed.Fingerprint
+}
+
+func lastLine(text string) string {
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	return lines[len(lines)-1]
 }
