@@ -38,7 +38,8 @@ func newAgentCommand(env *environment) *cobra.Command {
 		Short: "Run a node: the executor that runs tasks, and the Sidecar that announces them",
 		Long: `Run a node. Its executor dials the scheduler, offers what the machine has, and
 runs tasks as Docker containers; its Sidecar checks them, and tells all other
-nodes by gossip. A restart leaves the containers alone and finds them again.`,
+nodes by gossip. A restart leaves the containers alone and finds them again.
+Without a scheduler all goes on as it is; the agent keeps dialling.`,
 		Example: examples(
 			"pancake agent --scheduler 127.0.0.1:7098",
 			"pancake agent --advertise 127.0.0.2 --hostname node-2 --data-dir .pancake/node-2 \\",
@@ -82,7 +83,7 @@ func runAgent(ctx context.Context, env *environment, f agentFlags) error {
 	if err != nil {
 		return err
 	}
-	return runParts(ctx, env.say, log, n.parts(), func() {
+	return runParts(ctx, env.say, log, n.parts(env.say), func() {
 		env.say("\nPancake is ready: agent %s, Sidecar http://%s", n.id, f.http)
 	})
 }
@@ -96,8 +97,8 @@ type node struct {
 }
 
 // parts are the Sidecar first, for the executor learns its tasks' health there.
-func (n *node) parts() []lifecycle.Part {
-	return []lifecycle.Part{sidecarPart(n.sidecar), executorPart(n.executor)}
+func (n *node) parts(say func(string, ...any)) []lifecycle.Part {
+	return []lifecycle.Part{sidecarPart(n.sidecar), executorPart(n.executor, say)}
 }
 
 // nodeConfig is what newNode builds from.
@@ -137,7 +138,7 @@ func newNode(ctx context.Context, getenv func(string) string, cfg nodeConfig) (*
 		ClusterName: cfg.clusterName, Seeds: list(cfg.seeds), DockerHost: cfg.docker,
 		Agent: id, ForeignContainers: cfg.foreign, TraefikDomain: cfg.domain,
 		Quiet: true, // the containers go on without us, so a restart must not take them out of traffic
-		Log: cfg.log.With("part", "sidecar"), Metrics: metrics,
+		Log:   cfg.log.With("part", "sidecar"), Metrics: metrics,
 	}
 	if err := sidecar.FromEnv(getenv, &side); err != nil {
 		return nil, err

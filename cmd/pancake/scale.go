@@ -71,6 +71,9 @@ func scale(ctx context.Context, env *environment, request pancake.Request, n int
 			return false, err
 		}
 		d.show(detail{RequestView: view}.board())
+		if now := view.Request.Instances; now != n {
+			return false, pancake.Errorf(pancake.Conflict, "%s is scaled to %s meanwhile, by somebody else", request.ID, plural(now, "instance"))
+		}
 		return scaled(view, n, env.now()), nil
 	}
 	err := w.run(ctx)
