@@ -46,7 +46,13 @@ Without a scheduler all goes on as it is; the agent keeps dialling.`,
 			"    --attributes 'rack:r1' --resources 'cpus:1;mem:512' --seeds 127.0.0.3:7946",
 		),
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return runAgent(cmd.Context(), env, f) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			getenv, err := applyLegacy(cmd, env.getenv)
+			if err != nil {
+				return err
+			}
+			return runAgent(cmd.Context(), env, getenv, f)
+		},
 	}
 	flags := cmd.Flags()
 	f.addNode(flags)
@@ -64,7 +70,7 @@ Without a scheduler all goes on as it is; the agent keeps dialling.`,
 	return cmd
 }
 
-func runAgent(ctx context.Context, env *environment, f agentFlags) error {
+func runAgent(ctx context.Context, env *environment, getenv func(string) string, f agentFlags) error {
 	log, err := env.logger()
 	if err != nil {
 		return err
@@ -79,7 +85,7 @@ func runAgent(ctx context.Context, env *environment, f agentFlags) error {
 		return err
 	}
 	defer dir.close()
-	n, err := newNode(ctx, env.getenv, nodeConfig{agentFlags: f, dir: dir, log: log})
+	n, err := newNode(ctx, getenv, nodeConfig{agentFlags: f, dir: dir, log: log})
 	if err != nil {
 		return err
 	}

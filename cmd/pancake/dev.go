@@ -106,7 +106,7 @@ func runDev(ctx context.Context, env *environment, f devFlags) error {
 		return err
 	}
 	defer dir.close()
-	parts, err := devParts(ctx, env, f, dir, log, say)
+	parts, err := devParts(ctx, f, dir, log, say)
 	if err != nil {
 		return err
 	}
@@ -116,13 +116,17 @@ func runDev(ctx context.Context, env *environment, f devFlags) error {
 	})
 }
 
+// noEnvironment keeps variables that are meant for a Sidecar of a cluster from
+// making this one talk to it.
+func noEnvironment(string) string { return "" }
+
 // devParts prepares all parts, in the order in which they start.
-func devParts(ctx context.Context, env *environment, f devFlags, dir *dataDir, log logger, say func(string, ...any)) ([]lifecycle.Part, error) {
+func devParts(ctx context.Context, f devFlags, dir *dataDir, log logger, say func(string, ...any)) ([]lifecycle.Part, error) {
 	host, _, err := net.SplitHostPort(f.grpc)
 	if err != nil {
 		return nil, pancake.Errorf(pancake.Invalid, "--grpc %q is not host:port", f.grpc)
 	}
-	n, err := newNode(ctx, env.getenv, nodeConfig{dir: dir, log: log, agentFlags: agentFlags{
+	n, err := newNode(ctx, noEnvironment, nodeConfig{dir: dir, log: log, agentFlags: agentFlags{
 		nodeFlags: f.nodeFlags, scheduler: f.grpc, advertise: host, http: f.sidecarHTTP, gossip: f.gossip,
 		clusterName: "dev", domain: "localhost", drain: f.drain, foreign: true,
 	}})
