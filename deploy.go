@@ -29,6 +29,9 @@ type Deploy struct {
 	Resources Resources `json:"resources"` // of one task
 	Health    Health    `json:"health"`
 	Strategy  Strategy  `json:"strategy"`
+	// Settings are what the request takes over when the deploy succeeds; one
+	// that does not changes nothing of it. nil once State is final.
+	Settings *Settings `json:"settings,omitempty"`
 
 	State    DeployState     `json:"state"`
 	Progress Progress        `json:"progress"`
@@ -109,8 +112,8 @@ type Progress struct {
 	// StepStarted is when the step began; StepHealthy when all of it was healthy.
 	StepStarted time.Time `json:"stepStarted,omitzero"`
 	StepHealthy time.Time `json:"stepHealthy,omitzero"`
-	// Before is how many instances the request had when the deploy was
-	// submitted. If the deploy fails, it has them again.
+	// Before is how many instances of the active deploy there were when this
+	// one was submitted; they go as the new ones take over.
 	Before int `json:"instancesBefore,omitempty"`
 }
 

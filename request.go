@@ -59,6 +59,30 @@ type Request struct {
 	Updated time.Time `json:"updated"`
 }
 
+// Settings are the part of a request that a deploy brings along.
+type Settings struct {
+	Service            string            `json:"service,omitempty"`
+	Environment        string            `json:"environment,omitempty"`
+	Instances          int               `json:"instances"`
+	RequiredAttributes map[string]string `json:"requiredAttributes,omitempty"`
+}
+
+// Settings returns the settings of r.
+func (r *Request) Settings() *Settings {
+	return &Settings{Service: r.Service, Environment: r.Environment, Instances: r.Instances, RequiredAttributes: r.RequiredAttributes}
+}
+
+// As returns a copy of the request as deploy d wants it: with the settings that
+// d brings along, if it does. d may be nil.
+func (r *Request) As(d *Deploy) *Request {
+	c := *r
+	if d != nil && d.Settings != nil {
+		s := d.Settings
+		c.Service, c.Environment, c.Instances, c.RequiredAttributes = s.Service, s.Environment, s.Instances, s.RequiredAttributes
+	}
+	return &c
+}
+
 // RequestID makes the id of a request as nmesos does: environment and service,
 // joined by "-", normalised.
 func RequestID(environment, service string) string {
@@ -68,11 +92,13 @@ func RequestID(environment, service string) string {
 // Normalize replaces every character other than a–z, A–Z and 0–9 by "_", as
 // nmesos does for the ids it hands to Singularity.
 func Normalize(s string) string {
-	return strings.Map(func(r rune) rune {
-		switch {
-		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9':
-			return r
-		}
-		return '_'
-	}, s)
+	return strings.Map(normal, s)
+}
+
+func normal(r rune) rune {
+	switch {
+	case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9':
+		return r
+	}
+	return '_'
 }

@@ -149,6 +149,15 @@ func TestTaskID(t *testing.T) {
 	if want := "dev_hello-1_4f2ab31-1700000000123-2-node_1.example-eu_west_1a"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
+	// Agents may call themselves and their racks anything; an id stays a segment
+	// of a path, and as short as the agent link takes them.
+	if got := pancake.TaskID("r", "d", at, 1, "a/b", "eu west\n1"); !strings.HasSuffix(got, "-1-a_b-eu_west_1") {
+		t.Errorf("got %q", got)
+	}
+	long := strings.Repeat("x", 500)
+	if got := pancake.TaskID(long[:100], long[:150], at, 1000, long, long); len(got) > 512 {
+		t.Errorf("%d characters", len(got))
+	}
 	if got := pancake.TaskID("r", "d", at, 1, "h", ""); !strings.HasSuffix(got, "-DEFAULT") {
 		t.Errorf("without a rack: %s", got)
 	}

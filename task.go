@@ -123,9 +123,18 @@ const (
 func (t *Task) Live() bool { return !t.Status.State.Terminal() }
 
 // TaskID makes the id of a task as Singularity does:
-// request-deploy-startedAt-instance-host-rack, with "-" in host and rack replaced by "_".
+// request-deploy-startedAt-instance-host-rack, with "-" in host and rack
+// replaced by "_". So is what has no place in a path, and both are cut at 100 characters.
 func TaskID(request, deploy string, started time.Time, instance int, host, rack string) string {
-	clean := func(s string) string { return strings.ReplaceAll(s, "-", "_") }
+	clean := func(s string) string {
+		s = strings.Map(func(r rune) rune {
+			if r == '.' {
+				return r
+			}
+			return normal(r)
+		}, s)
+		return s[:min(len(s), 100)]
+	}
 	if rack == "" {
 		rack = "DEFAULT" // Singularity's name for an agent without a rack
 	}

@@ -4,9 +4,11 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -61,6 +63,8 @@ type Config struct {
 	UnhealthyAfter time.Duration
 	// PullTimeout bounds one pull of an image. Default 15 min.
 	PullTimeout time.Duration
+	// Reconcile is how often all containers are listed, in case an event was missed. Default 30 s, as Sidecar's.
+	Reconcile time.Duration
 
 	// Log takes what the executor has to say. Default: nothing is logged.
 	Log *slog.Logger
@@ -81,6 +85,7 @@ func (c Config) withDefaults() Config {
 	c.KillGrace = cmp.Or(c.KillGrace, 5*time.Second)
 	c.UnhealthyAfter = cmp.Or(c.UnhealthyAfter, 90*time.Second)
 	c.PullTimeout = cmp.Or(c.PullTimeout, 15*time.Minute)
+	c.Reconcile = cmp.Or(c.Reconcile, 30*time.Second)
 	c.Log = cmp.Or(c.Log, slog.New(slog.DiscardHandler))
 	return c
 }
@@ -93,8 +98,15 @@ func (c Config) validate() error {
 		return pancake.Errorf(pancake.Invalid, "executor: no scheduler address; set --scheduler host:port")
 	case c.CPULimit != CPUShares && c.CPULimit != CPUHard:
 		return pancake.Errorf(pancake.Invalid, "executor: CPU limit %q is neither %q nor %q", c.CPULimit, CPUShares, CPUHard)
-	case min(c.DrainDuration, c.KillGrace, c.UnhealthyAfter, c.PullTimeout) < 0:
+	case min(c.DrainDuration, c.KillGrace, c.UnhealthyAfter, c.PullTimeout, c.Reconcile) < 0:
 		return pancake.Errorf(pancake.Invalid, "executor: a duration is negative")
+	}
+	for _, addr := range c.SchedulerAddrs {
+		// The link tries for ever, so what can never work is said at once.
+		host, port, err := net.SplitHostPort(addr)
+		if n, portErr := strconv.ParseUint(port, 10, 16); err != nil || portErr != nil || n == 0 || host == "" {
+			return pancake.Errorf(pancake.Invalid, "executor: scheduler address %q is not the host:port that a scheduler listens on for agents, for example 127.0.0.1:7098", addr)
+		}
 	}
 	return nil
 }

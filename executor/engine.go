@@ -15,16 +15,43 @@ import (
 // Each time the engine comes back, every task looks again: what happened
 // meanwhile was not heard.
 func (n *node) watchEngine(ctx context.Context) {
-	wait := newBackOff(50*time.Millisecond, 5*time.Second)
+	wait, down := newBackOff(50*time.Millisecond, 5*time.Second), false
+	up := func() error {
+		if err := n.resync(ctx); err != nil {
+			return err
+		}
+		wait.Reset()
+		if down {
+			n.log.InfoContext(ctx, "Docker engine answers again")
+		}
+		down = false
+		return nil
+	}
 	for ctx.Err() == nil {
-		err := n.engine.Watch(ctx, pancake.LabelAgent, n.agent.ID,
-			func() error { wait.Reset(); return n.resync(ctx) },
+		err := n.engine.Watch(ctx, pancake.LabelAgent, n.agent.ID, up,
 			func(labels map[string]string) { n.lookAgain(labels[pancake.LabelTask]) })
 		if ctx.Err() != nil {
 			return
 		}
-		n.log.WarnContext(ctx, "Docker engine lost; tasks keep their state until it is back", "err", err)
+		if !down { // once: the rest is the same
+			down = true
+			n.log.WarnContext(ctx, "Docker engine lost; tasks keep their state until it is back", "err", err)
+		}
 		sleep(ctx, wait.NextBackOff())
+	}
+}
+
+// reconcileEngine compares every now and then: the engine drops events that
+// nobody takes at once, and a task whose end was missed would run for ever.
+func (n *node) reconcileEngine(ctx context.Context) {
+	for {
+		sleep(ctx, n.cfg.Reconcile)
+		if ctx.Err() != nil {
+			return
+		}
+		if err := n.resync(ctx); err != nil {
+			n.log.DebugContext(ctx, "containers not compared", "err", err) // watchEngine says what is wrong
+		}
 	}
 }
 
@@ -40,7 +67,9 @@ func (n *node) lookAgain(id string) {
 // resync has every task look at its container, unless the engine's list says
 // that it runs as known, and takes in containers that are ours and unknown.
 func (n *node) resync(ctx context.Context) error {
-	containers, err := n.engine.List(ctx, pancake.LabelAgent, n.agent.ID)
+	list, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	containers, err := n.engine.List(list, pancake.LabelAgent, n.agent.ID)
 	if err != nil {
 		return err
 	}

@@ -120,6 +120,7 @@ func (e *Executor) Run(ctx context.Context) error {
 	n.log.InfoContext(ctx, "executor started", "agent", n.agent.ID, "hostname", n.agent.Hostname,
 		"address", n.agent.Address, "resources", n.agent.Resources.String(), "tasks", len(n.table.all()))
 	g.Go(func() error { n.watchEngine(ctx); return nil })
+	g.Go(func() error { n.reconcileEngine(ctx); return nil })
 	g.Go(func() error { n.watchSidecar(ctx); return nil })
 	g.Go(func() error { n.watchMembers(ctx); return nil })
 	g.Go(func() error { n.link(ctx); return nil })

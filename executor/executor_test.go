@@ -448,6 +448,7 @@ func TestBadConfig(t *testing.T) {
 	for words, change := range map[string]func(*executor.Config){
 		"data directory":    func(c *executor.Config) { c.DataDir = "" },
 		"scheduler address": func(c *executor.Config) { c.SchedulerAddrs = nil },
+		"host:port":         func(c *executor.Config) { c.SchedulerAddrs = []string{"127.0.0.1:1", "http://127.0.0.1:7099"} },
 		"not an IP address": func(c *executor.Config) { c.Address = "localhost" },
 		"neither":           func(c *executor.Config) { c.CPULimit = "soft" },
 		"negative":          func(c *executor.Config) { c.KillGrace = -1 },

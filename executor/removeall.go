@@ -15,13 +15,14 @@ import (
 const removeParallel = 8
 
 // RemoveAll stops and removes every container of an agent, with SIGTERM and
-// grace, and returns how many there were. The agent's executor must not run.
+// grace, and returns how many there were. One that resists does not keep the
+// others. The agent's executor must not run.
 func RemoveAll(ctx context.Context, engine *docker.Engine, agentID string, grace time.Duration) (int, error) {
 	containers, err := engine.List(ctx, pancake.LabelAgent, agentID)
 	if err != nil {
 		return 0, err
 	}
-	g, ctx := errgroup.WithContext(ctx)
+	var g errgroup.Group
 	g.SetLimit(removeParallel)
 	for _, c := range containers {
 		g.Go(func() error {

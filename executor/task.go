@@ -40,6 +40,7 @@ type task struct {
 	needImage bool
 	pulled    bool
 	look      bool // an event came while something was under way
+	again     bool // the drain that the record knows of was before this run
 	health    health
 	sickSince time.Time
 	problem   *step.Problem
@@ -59,6 +60,7 @@ func (n *node) newTask(rec checkpoint.Record, container step.ContainerState) *ta
 		needImage: rec.Assignment.Deploy.Container.ForcePull,
 		retry:     newBackOff(100*time.Millisecond, 5*time.Second),
 		health:    health{state: rec.Status.Health, note: rec.Status.HealthNote},
+		again:     !rec.DrainedAt.IsZero(),
 	}
 	if t.spec.Labels[pancake.LabelSidecarDiscover] == "false" {
 		t.health = health{state: pancake.HealthUnwatched}
@@ -167,7 +169,8 @@ func (t *task) facts() step.Facts {
 		Want:     want,
 		Reported: t.rec.Status.State, ReportedHealth: t.rec.Status.Health, ReportedReason: t.rec.Status.Reason,
 		ReportedNote: t.rec.Status.HealthNote, ReportedAt: t.rec.Status.Updated,
-		Ran: t.rec.Ran, StartAsked: t.rec.StartAsked, WasHealthy: t.rec.WasHealthy, DrainedAt: t.rec.DrainedAt,
+		Ran: t.rec.Ran, StartAsked: t.rec.StartAsked, WasHealthy: t.rec.WasHealthy,
+		DrainedAt: t.rec.DrainedAt, DrainAgain: t.again,
 		Container: t.container, ExitCode: t.exitCode, OOM: t.oom, NeedImage: t.needImage,
 		Health: t.health.state, Note: t.health.note, UnhealthySince: t.sickSince,
 		Problem: t.problem, RetryAt: t.retryAt, Trouble: t.trouble,

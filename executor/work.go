@@ -142,7 +142,7 @@ func (t *task) apply(ctx context.Context, verb step.Verb, o outcome) {
 		if o.err != nil {
 			t.node.log.WarnContext(ctx, "drain failed; the task is stopped after the usual wait", "task", t.id, "err", o.err)
 		}
-		t.rec.DrainedAt = time.Now()
+		t.rec.DrainedAt, t.again = time.Now(), false
 		t.save(ctx)
 	case step.Look:
 		t.applyLook(ctx, o)

@@ -30,7 +30,7 @@ func (l *lead) register(ctx context.Context, session uint64, a pancake.Agent, re
 			a.State = known.State // an operator's wish outlives a restart
 		}
 	}
-	delete(l.heard, a.ID)
+	l.heard[a.ID] = time.Now()
 	l.joining[a.ID] = true
 	l.change(state.Change{Agents: []*pancake.Agent{&a}})
 	l.after = append(l.after, func() { l.links.Accept(a.ID, session) })
@@ -134,7 +134,7 @@ func (l *lead) lose(t *pancake.Task, s pancake.TaskState, reason, message string
 // Closed implements agents.Owner.
 func (l *lead) Closed(agent string, heard time.Time) {
 	m := message{do: func() error {
-		if !l.links.Connected(agent) {
+		if heard.After(l.heard[agent]) {
 			l.heard[agent] = heard
 		}
 		return nil
@@ -169,7 +169,7 @@ func (l *lead) tell(id string) {
 	if r == nil || d == nil {
 		return // on its way out; the rules will stop it
 	}
-	l.links.Send(t.AgentID, &agentlink.SchedulerMessage{Message: &agentlink.SchedulerMessage_Launch{Launch: agentlink.NewLaunch(*t, *r, *d)}})
+	l.links.Send(t.AgentID, &agentlink.SchedulerMessage{Message: &agentlink.SchedulerMessage_Launch{Launch: agentlink.NewLaunch(*t, *r.As(d), *d)}})
 }
 
 func killMessage(task string) *agentlink.SchedulerMessage {
@@ -187,16 +187,19 @@ func (l *lead) resendUnanswered() {
 
 // watchAgents declares agents lost that are silent for too long, and replaces
 // the tasks of lost agents, at a bounded rate.
-func (l *lead) watchAgents(ctx context.Context) {
+func (l *lead) watchAgents(ctx context.Context, links map[string]agents.Link) {
 	l.evacuate = math.Min(float64(l.cfg.ReplacementBurst), l.evacuate+float64(l.cfg.Replacements)*tick.Seconds())
-	links := l.links.Links()
+	for id, link := range links {
+		l.heard[id] = link.Heard
+	}
+	at := time.Now()
 	for id, a := range l.work.Agents {
 		switch a.State {
 		case pancake.AgentDecommissioned, pancake.AgentDead:
 		case pancake.AgentUnreachable:
 			l.replaceTasks(a)
 		default:
-			if why := l.lost(a, links); why != "" {
+			if why := l.lost(a, links, at); why != "" {
 				c := *a
 				c.State, c.LastSeen = pancake.AgentUnreachable, l.now
 				l.change(state.Change{Agents: []*pancake.Agent{&c}})
@@ -210,16 +213,14 @@ func (l *lead) watchAgents(ctx context.Context) {
 
 // lost says why an agent counts as lost, "" if it does not. One that has not
 // come back since this term began has the hard timeout to do so: gossip knows
-// nothing of agents, only of their nodes.
-func (l *lead) lost(a *pancake.Agent, links map[string]agents.Link) string {
+// nothing of agents, only of their nodes. All times, at included, have a
+// monotonic reading: a clock that jumps makes nobody silent.
+func (l *lead) lost(a *pancake.Agent, links map[string]agents.Link, at time.Time) string {
 	since, known := l.heard[a.ID]
-	if link, ok := links[a.ID]; ok {
-		since, known = link.Heard, true
-	}
 	if !known {
 		since = l.began
 	}
-	silent := l.now.Sub(since)
+	silent := at.Sub(since)
 	switch {
 	case silent >= l.cfg.HardTimeout:
 		return fmt.Sprintf("silent for %s", silent.Round(time.Second))
@@ -228,7 +229,7 @@ func (l *lead) lost(a *pancake.Agent, links map[string]agents.Link) string {
 	}
 	others, votes := 0, 0
 	for id, link := range links {
-		if id == a.ID || l.now.Sub(link.Heard) >= l.cfg.Silence {
+		if id == a.ID || at.Sub(link.Heard) >= l.cfg.Silence {
 			continue
 		}
 		others++

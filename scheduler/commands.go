@@ -60,7 +60,7 @@ func (l *lead) askForRoom(ctx context.Context, do func() error) error {
 // awaitsAgents reports whether agents that were there before this term have
 // not come back yet, and may be expected to: for as long as one may be silent.
 func (l *lead) awaitsAgents() bool {
-	if l.now.Sub(l.began) >= l.cfg.Silence {
+	if time.Since(l.began) >= l.cfg.Silence {
 		return false
 	}
 	links := l.links.Links()
@@ -80,14 +80,16 @@ func (l *lead) submit(body client.DeployBody) (client.DeployView, error) {
 		return out, err
 	}
 	before := 0
-	r.Created, r.Updated, r.PendingDeploy = l.now, l.now, d.ID
+	d.Settings = r.Settings()
+	r.Created = l.now
 	if old != nil {
-		r.Created, r.ActiveDeploy = old.Created, old.ActiveDeploy
+		r = *old // until the deploy succeeds
 		if old.ActiveDeploy != "" {
 			before = old.Instances
 		}
 	}
-	deploy.Start(&d, r.Instances, before, l.now)
+	r.Updated, r.PendingDeploy = l.now, d.ID
+	deploy.Start(&d, d.Settings.Instances, before, l.now)
 	placed, err := l.room(&r, &d, 1, d.Progress.Target)
 	if err != nil {
 		return out, err
@@ -156,6 +158,8 @@ func (l *lead) Scale(ctx context.Context, request string, instances int) error {
 			return pancake.Errorf(pancake.Conflict, "request %s is being deleted", r.ID)
 		case r.PendingDeploy != "":
 			return pending(r)
+		case r.ActiveDeploy == "":
+			return pancake.Errorf(pancake.Conflict, "request %s has no deploy that succeeded; release it with the number of instances that it should have", r.ID)
 		}
 		next := *r
 		next.Instances, next.Updated = instances, l.now

@@ -1,6 +1,7 @@
 package scheduler
 
 import (
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -27,7 +28,12 @@ func (s *Scheduler) handler() http.Handler {
 	mux.Handle("GET /metrics", promhttp.HandlerFor(s.metrics.registry, promhttp.HandlerOpts{}))
 	mux.Handle("GET /v1/leader", serve.Handler(s.whoLeads))
 	mux.Handle("/v1/", s.route(s.proxy()))
-	return mux
+	// Whoever can reach the API may use it, which the pages in their browser must not.
+	guard := http.NewCrossOriginProtection()
+	guard.SetDenyHandler(serve.Handler(func(http.ResponseWriter, *http.Request) error {
+		return pancake.Errorf(pancake.Invalid, "a page of another site must not change anything here")
+	}))
+	return guard.Handler(mux)
 }
 
 func (s *Scheduler) ready(w http.ResponseWriter, _ *http.Request) error {
@@ -85,6 +91,7 @@ func (s *Scheduler) proxy() http.Handler {
 				r.SetURL(&url.URL{Scheme: "http", Host: l.HTTP})
 			}
 			r.Out.Header.Set(forwarded, s.cfg.ID)
+			r.Out.Header.Del("Origin") // it names this host, which the leader would take for another site
 		},
 		Transport: &http.Transport{
 			DialContext:         (&net.Dialer{Timeout: 3 * time.Second}).DialContext,
@@ -92,6 +99,7 @@ func (s *Scheduler) proxy() http.Handler {
 			IdleConnTimeout:     time.Minute,
 		},
 		FlushInterval: -1,
+		ErrorLog:      slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
 			serve.Error(w, r, pancake.Errorf(pancake.Unavailable, "the leading scheduler does not answer: %w; try again in a few seconds", err))
 		},

@@ -118,6 +118,7 @@ func TestHTTPRefusals(t *testing.T) {
 		"no id":            {"POST", "/v1/deploys", `{}`, 400, "Id cannot be null"},
 		"scale to nothing": {"POST", "/v1/requests/x/scale", `{"instances":0}`, 400, "Instances must be greater than 0"},
 		"scale nobody":     {"POST", "/v1/requests/x/scale", `{"instances":1}`, 404, "Couldn't find request with id x"},
+		"scale too far":    {"POST", "/v1/requests/x/scale", `{"instances":1000000}`, 400, "more than the 1000"},
 		"no request":       {"GET", "/v1/requests/x", ``, 404, "Couldn't find request"},
 		"no deploys":       {"GET", "/v1/requests/x/deploys", ``, 404, "Couldn't find request"},
 		"no task":          {"GET", "/v1/tasks/x", ``, 404, "Couldn't find task"},
@@ -130,6 +131,21 @@ func TestHTTPRefusals(t *testing.T) {
 		"health":           {"GET", "/healthz", ``, 200, ""},
 		"empty lists":      {"GET", "/v1/requests", ``, 200, "[]"},
 	}
+	t.Run("a page of another site", func(t *testing.T) {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+s.URL+"/v1/deploys", strings.NewReader(`{}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Sec-Fetch-Site", "cross-site")
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		if text, err := io.ReadAll(resp.Body); err != nil || !strings.Contains(string(text), "another site") {
+			t.Errorf("%d %s, %v", resp.StatusCode, text, err)
+		}
+	})
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			req, err := http.NewRequestWithContext(t.Context(), tt.method, "http://"+s.URL+tt.path, strings.NewReader(tt.body))

@@ -61,10 +61,10 @@ type lead struct {
 	offers   map[string]pancake.Offer                   // by agent; missing ones are worked out
 	cursors  map[string]int                             // by agent, where the search for a port begins
 	sent     map[string]time.Time                       // by task, when the unanswered Launch or Kill was sent
-	heard    map[string]time.Time                       // by agent that was connected in this term and is not
+	heard    map[string]time.Time                       // by agent that was connected in this term
 	joining  map[string]bool                            // agents that register in this turn
-	began    time.Time
-	evacuate float64 // how many tasks of lost agents may be replaced now
+	began    time.Time                                  // of the term, with a monotonic reading
+	evacuate float64                                    // how many tasks of lost agents may be replaced now
 
 	mu     sync.RWMutex
 	stored *state.State // shared, under mu: what is stored
@@ -83,7 +83,7 @@ func newLead(s *Scheduler, term state.Term, st *state.State) *lead {
 		wakes: wakes{earliest: map[string]time.Time{}}, offers: map[string]pancake.Offer{}, cursors: cursors(st), sent: map[string]time.Time{}, heard: map[string]time.Time{}, joining: map[string]bool{},
 		evacuate: float64(s.cfg.ReplacementBurst),
 	}
-	l.began = l.now
+	l.began = time.Now()
 	l.handler = api.New(l, s.links, l.events)
 	l.restore()
 	return l
@@ -131,7 +131,7 @@ func (l *lead) run(ctx context.Context) error {
 			l.now = now()
 		case <-ticker.C:
 			l.now = now()
-			l.watchAgents(ctx)
+			l.watchAgents(ctx, l.links.Links())
 			l.resendUnanswered()
 		}
 		if err := l.finish(ctx, replies); err != nil {

@@ -95,6 +95,39 @@ func TestLostTasksAreReplacedAtABoundedRate(t *testing.T) {
 	})
 }
 
+// A clock that is set forward, or a machine that slept, makes no agent silent.
+func TestAClockThatIsSetForwardLosesNoAgent(t *testing.T) {
+	l := testLead(Config{HardTimeout: time.Minute, Silence: 5 * time.Second, ReplacementBurst: 10}, cluster(3), nil)
+	l.now = l.now.Add(2 * time.Hour)
+	l.watchAgents(t.Context(), nil)
+	if a := l.work.Agents["a"]; a.State != pancake.AgentActive || len(l.work.Tasks) != 3 {
+		t.Errorf("agent is %s, and %d of 3 tasks are left", a.State, len(l.work.Tasks))
+	}
+}
+
+// An agent whose session just ended, or is being replaced by the next one, was
+// heard a moment ago, even if nobody has said so yet.
+func TestAnAgentBetweenTwoSessionsIsNotLost(t *testing.T) {
+	for name, connect := range map[string]func(*lead){
+		"after it registered": func(l *lead) {
+			l.register(t.Context(), 1, *l.work.Agents["a"], map[string]pancake.TaskStatus{})
+		},
+		"after it was connected for long": func(l *lead) {
+			l.watchAgents(t.Context(), map[string]agents.Link{"a": {Heard: time.Now()}})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := testLead(Config{HardTimeout: time.Minute, Silence: 5 * time.Second, ReplacementBurst: 10}, cluster(0), nil)
+			l.began = time.Now().Add(-time.Hour)
+			connect(l)
+			l.watchAgents(t.Context(), nil)
+			if a := l.work.Agents["a"]; a.State != pancake.AgentActive {
+				t.Errorf("agent is %s", a.State)
+			}
+		})
+	}
+}
+
 func TestCommitIsRepeatedUntilItSucceeds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		failures, calls := 3, 0

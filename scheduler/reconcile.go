@@ -101,13 +101,11 @@ func (l *lead) advance(ctx context.Context, r *pancake.Request, p deploy.Plan) {
 	c := state.Change{Deploys: []*pancake.Deploy{p.Deploy}}
 	if p.Deploy.State.Final() {
 		next := *r
-		next.PendingDeploy, next.Updated = "", l.now
 		if p.Deploy.State == pancake.DeploySucceeded {
+			next = *r.As(l.work.Deploy(r.ID, p.Deploy.ID)) // as it was stored: with its settings
 			next.ActiveDeploy = p.Deploy.ID
 		}
-		if p.Instances > 0 {
-			next.Instances = p.Instances
-		}
+		next.PendingDeploy, next.Updated = "", l.now
 		c.Requests = []*pancake.Request{&next}
 		l.log.InfoContext(ctx, "deploy is over", "request", r.ID, "deploy", p.Deploy.ID, "state", p.Deploy.State,
 			"took", l.now.Sub(p.Deploy.Created), "message", p.Deploy.Message)
@@ -145,7 +143,7 @@ func (l *lead) wait(request string, s deploy.Slot, u client.Unplaced, waited map
 func want(r *pancake.Request, d *pancake.Deploy, instance int) plan.Want {
 	return plan.Want{
 		RequestID: r.ID, DeployID: d.ID, Instance: instance,
-		Resources: d.Resources, Ports: d.Container.Ports, Attributes: r.RequiredAttributes,
+		Resources: d.Resources, Ports: d.Container.Ports, Attributes: r.As(d).RequiredAttributes,
 	}
 }
 

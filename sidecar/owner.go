@@ -15,8 +15,10 @@ const (
 	sweepEvery = 2 * time.Second
 	// maxBatch bounds how many events share one snapshot.
 	maxBatch = 256
-	// warnEvery is how often a host is complained about again.
+	// warnEvery is how often a host is complained about again, maxWarned how many
+	// are remembered for that: names come from the network.
 	warnEvery = time.Hour
+	maxWarned = 1000
 )
 
 // event changes the catalogue. It runs on the owner's goroutine and must not block.
@@ -135,6 +137,9 @@ func (o *owner) Merge(ctx context.Context, records []pancake.Service) {
 		for _, r := range refused {
 			o.refused(r.Reason)
 			if r.Reason == catalog.RefusedAhead && now.Sub(o.warned[r.Host]) > warnEvery {
+				if len(o.warned) >= maxWarned {
+					clear(o.warned)
+				}
 				o.warned[r.Host] = now
 				o.log.WarnContext(ctx, "a host's clock is ahead of ours; its services are not taken until the clocks agree",
 					"host", r.Host, "allowed", catalog.MaxAhead)

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"math"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -41,6 +40,7 @@ func newAgentCommand(env *environment) *cobra.Command {
 		Long: `Run a node. Its executor dials the scheduler, offers what the machine has, and
 runs tasks as Docker containers; its Sidecar checks them, and tells all other
 nodes by gossip. A restart leaves the containers alone and finds them again.
+Without a scheduler all goes on as it is; the agent keeps dialling.
 
 A node that others can reach joins the cluster with a token from "pancake token
 create --agent": it gets a certificate, with which it knows the scheduler and the
@@ -53,7 +53,13 @@ scheduler knows it, and the keys that gossip is encrypted with. It keeps them un
 			"    --attributes 'rack:r1' --resources 'cpus:1;mem:512' --seeds 127.0.0.3:7946",
 		),
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return runAgent(cmd.Context(), env, f) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			getenv, err := applyLegacy(cmd, env.getenv)
+			if err != nil {
+				return err
+			}
+			return runAgent(cmd.Context(), env, getenv, f)
+		},
 	}
 	flags := cmd.Flags()
 	f.addNode(flags)
@@ -71,7 +77,7 @@ scheduler knows it, and the keys that gossip is encrypted with. It keeps them un
 	return cmd
 }
 
-func runAgent(ctx context.Context, env *environment, f agentFlags) error {
+func runAgent(ctx context.Context, env *environment, getenv func(string) string, f agentFlags) error {
 	log, err := env.logger()
 	if err != nil {
 		return err
@@ -84,11 +90,11 @@ func runAgent(ctx context.Context, env *environment, f agentFlags) error {
 		return err
 	}
 	defer dir.close()
-	n, err := newNode(ctx, env.getenv, nodeConfig{agentFlags: f, dir: dir, log: log})
+	n, err := newNode(ctx, getenv, nodeConfig{agentFlags: f, dir: dir, log: log})
 	if err != nil {
 		return err
 	}
-	return runParts(ctx, env.say, log, n.parts(), func() {
+	return runParts(ctx, env.say, log, n.parts(env.say), func() {
 		env.say("\nPancake is ready: agent %s, Sidecar http://%s", n.id, f.http)
 	})
 }
@@ -103,13 +109,12 @@ type node struct {
 }
 
 // parts are the Sidecar first, for the executor learns its tasks' health there.
-func (n *node) parts() []lifecycle.Part {
-	executor := executorPart(n.executor)
-	if n.member == nil {
-		return []lifecycle.Part{sidecarPart(n.sidecar), executor}
+func (n *node) parts(say func(string, ...any)) []lifecycle.Part {
+	parts := []lifecycle.Part{sidecarPart(n.sidecar)}
+	if n.member != nil {
+		parts = append(parts, lifecycle.Part{Name: "identity", Run: n.member.Run})
 	}
-	executor.ReadyWithin = math.MaxInt64 // it has an identity, so it can wait for the scheduler
-	return []lifecycle.Part{sidecarPart(n.sidecar), {Name: "identity", Run: n.member.Run}, executor}
+	return append(parts, executorPart(n.executor, say))
 }
 
 // nodeConfig is what newNode builds from.

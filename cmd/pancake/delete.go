@@ -83,14 +83,14 @@ func deleteRequest(ctx context.Context, env *environment, c *client.Client, requ
 	w.look = func(ctx context.Context) (bool, error) {
 		view, err := c.Request(ctx, request.ID)
 		switch {
-		case pancake.KindOf(err) == pancake.NotFound:
+		case pancake.KindOf(err) == pancake.NotFound, err == nil && view.Request.State != pancake.RequestDeleting: // or is there anew
 			d.show(board{})
 			return true, nil
 		case err != nil:
 			return false, err
 		}
 		d.show(detail{RequestView: view}.board())
-		return view.Request.State == pancake.RequestDeleted, nil
+		return false, nil
 	}
 	err := w.run(ctx)
 	switch {

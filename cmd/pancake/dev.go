@@ -2,17 +2,16 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/pancake-stack/pancake"
-	"github.com/pancake-stack/pancake/executor"
-	"github.com/pancake-stack/pancake/executor/docker"
 	"github.com/pancake-stack/pancake/internal/lifecycle"
 	"github.com/pancake-stack/pancake/internal/serve"
 )
@@ -29,7 +28,10 @@ type devFlags struct {
 	readyFD             int
 }
 
-const defaultDevDir = ".pancake"
+const (
+	devCommand    = "dev"
+	defaultDevDir = ".pancake"
+)
 
 func newDevCommand(env *environment) *cobra.Command {
 	var f devFlags
@@ -75,34 +77,14 @@ with them. "pancake dev down" stops both.`,
 	return cmd
 }
 
-func newDevDownCommand(env *environment) *cobra.Command {
-	var dataDir, dockerHost string
-	var purge, keepTasks bool
-	cmd := &cobra.Command{
-		Use:   "down",
-		Short: "Stop what \"pancake dev\" runs, and its tasks",
-		Example: examples(
-			"pancake dev down               # stop the platform and the tasks; keep what is deployed",
-			"pancake dev down --keep-tasks  # stop the platform only",
-			"pancake dev down --purge       # and forget everything",
-		),
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if purge && keepTasks {
-				return pancake.Errorf(pancake.Invalid, "--purge forgets the tasks and --keep-tasks keeps them running: use one of them")
-			}
-			return devDown(cmd.Context(), env, dataDir, docker.Config{Host: dockerHost}, purge, keepTasks)
-		},
-	}
-	flags := cmd.Flags()
-	flags.StringVar(&dataDir, "data-dir", defaultDevDir, "`directory` that \"pancake dev\" was started with")
-	flags.StringVar(&dockerHost, "docker", "", "`address` of the Docker engine (default: DOCKER_HOST, else unix:///var/run/docker.sock)")
-	flags.BoolVar(&purge, "purge", false, "delete the data directory too")
-	flags.BoolVar(&keepTasks, "keep-tasks", false, "leave the tasks running")
-	return cmd
-}
-
 func runDev(ctx context.Context, env *environment, f devFlags) error {
+	if f.readyFD != 0 {
+		out, err := appendLog(filepath.Join(f.dataDir, devLogName)) // which is our stderr too, but would grow for ever
+		if err != nil {
+			return pancake.Errorf(pancake.Invalid, "--data-dir: %w", err)
+		}
+		env.stderr = out
+	}
 	log, err := env.logger()
 	if err != nil {
 		return err
@@ -119,12 +101,12 @@ func runDev(ctx context.Context, env *environment, f devFlags) error {
 	}); err != nil {
 		return err
 	}
-	dir, err := openDataDir(f.dataDir, "dev")
+	dir, err := openDataDir(f.dataDir, devCommand)
 	if err != nil {
 		return err
 	}
 	defer dir.close()
-	parts, err := devParts(ctx, env, f, dir, log)
+	parts, err := devParts(ctx, f, dir, log, say)
 	if err != nil {
 		return err
 	}
@@ -134,13 +116,17 @@ func runDev(ctx context.Context, env *environment, f devFlags) error {
 	})
 }
 
+// noEnvironment keeps variables that are meant for a Sidecar of a cluster from
+// making this one talk to it.
+func noEnvironment(string) string { return "" }
+
 // devParts prepares all parts, in the order in which they start.
-func devParts(ctx context.Context, env *environment, f devFlags, dir *dataDir, log logger) ([]lifecycle.Part, error) {
+func devParts(ctx context.Context, f devFlags, dir *dataDir, log logger, say func(string, ...any)) ([]lifecycle.Part, error) {
 	host, _, err := net.SplitHostPort(f.grpc)
 	if err != nil {
 		return nil, pancake.Errorf(pancake.Invalid, "--grpc %q is not host:port", f.grpc)
 	}
-	n, err := newNode(ctx, env.getenv, nodeConfig{dir: dir, log: log, agentFlags: agentFlags{
+	n, err := newNode(ctx, noEnvironment, nodeConfig{dir: dir, log: log, agentFlags: agentFlags{
 		nodeFlags: f.nodeFlags, scheduler: f.grpc, advertise: host, http: f.sidecarHTTP, gossip: f.gossip,
 		clusterName: "dev", domain: "localhost", drain: f.drain, foreign: true,
 	}})
@@ -155,7 +141,7 @@ func devParts(ctx context.Context, env *environment, f devFlags, dir *dataDir, l
 		return nil, err
 	}
 	store := newEtcdPart(f.embedded(dir.join("etcd"), log))
-	parts := append([]lifecycle.Part{store.part(), schedulerPart(leader, store.client)}, n.parts()...)
+	parts := append([]lifecycle.Part{store.part(), schedulerPart(leader, store.client)}, n.parts(say)...)
 	if !f.ingress.off {
 		ingress, err := f.ingress.part(ctx, dir, n.sidecarURL, log)
 		if err != nil {
@@ -191,6 +177,7 @@ func announcer(env *environment, fd int) (say func(string, ...any), done func(re
 	if fd == 0 {
 		return env.say, func(bool) {}, nil
 	}
+	syscall.CloseOnExec(fd) // not for Traefik
 	pipe := os.NewFile(uintptr(fd), "ready")
 	if pipe == nil {
 		return nil, nil, pancake.Errorf(pancake.Invalid, "--%s %d is no open file descriptor", readyFDFlag, fd)
@@ -204,49 +191,4 @@ func announcer(env *environment, fd int) (say func(string, ...any), done func(re
 		_ = pipe.Close()
 	}
 	return say, done, nil
-}
-
-// devDown stops the platform, then its tasks, then forgets it all, as far as asked to.
-func devDown(ctx context.Context, env *environment, path string, engine docker.Config, purge, keepTasks bool) error {
-	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
-		env.say("nothing to stop: there is no %s", path)
-		return nil
-	}
-	stopped, err := stopHolder(ctx, path)
-	if err != nil {
-		return err
-	}
-	if stopped {
-		env.say("stopped Pancake")
-	}
-	if !keepTasks {
-		id, err := executor.AgentID(path)
-		if err != nil {
-			return err
-		}
-		n, err := removeTasks(ctx, engine, id)
-		if err != nil {
-			return err
-		}
-		env.say("removed %d containers", n)
-	}
-	if purge {
-		if err := os.RemoveAll(path); err != nil {
-			return pancake.Errorf(pancake.Failed, "delete the data directory: %w", err)
-		}
-		env.say("deleted %s", path)
-	}
-	return nil
-}
-
-// downGrace is the time from SIGTERM to SIGKILL for tasks that "dev down" stops.
-const downGrace = 5 * time.Second
-
-func removeTasks(ctx context.Context, cfg docker.Config, agentID string) (int, error) {
-	engine, err := docker.New(cfg)
-	if err != nil {
-		return 0, err
-	}
-	defer engine.Close()
-	return executor.RemoveAll(ctx, engine, agentID, downGrace)
 }

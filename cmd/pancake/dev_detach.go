@@ -21,6 +21,9 @@ import (
 // tells the process that started it how far it is.
 const readyFDFlag = "ready-fd"
 
+// devLogName is the file in the data directory that a detached process logs to.
+const devLogName = "dev.log"
+
 // detachLimit is how long a detached start may take: a first start of everything is some seconds.
 const detachLimit = 2 * time.Minute
 
@@ -38,12 +41,12 @@ func detach(ctx context.Context, env *environment, cmd *cobra.Command, dir strin
 		env.say("Pancake runs already (pid %d)", readHolder(dir).PID)
 		return nil
 	}
-	logPath := filepath.Join(dir, "dev.log")
-	logFile, err := os.OpenFile(logPath, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	logPath := filepath.Join(dir, devLogName)
+	log, err := startLog(logPath)
 	if err != nil {
 		return pancake.Errorf(pancake.Invalid, "--data-dir: %w", err)
 	}
-	defer logFile.Close()
+	defer log.Close()
 	r, w, err := os.Pipe()
 	if err != nil {
 		return fmt.Errorf("make a pipe: %w", err)
@@ -51,7 +54,7 @@ func detach(ctx context.Context, env *environment, cmd *cobra.Command, dir strin
 	defer r.Close()
 
 	background := exec.Command(self, detachedArgs(cmd)...)
-	background.Stdout, background.Stderr = logFile, logFile
+	background.Stdout, background.Stderr = log.file, log.file
 	background.ExtraFiles = []*os.File{w} // becomes descriptor 3
 	background.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := background.Start(); err != nil {
@@ -60,11 +63,18 @@ func detach(ctx context.Context, env *environment, cmd *cobra.Command, dir strin
 	_ = w.Close() // ours; the child has its own
 	ready, err := relay(ctx, env, r)
 	if ready {
-		env.printf("\nIt runs in the background (pid %d, log %s).\nStop it and its tasks with: pancake dev down\n", background.Process.Pid, logPath)
+		down := "pancake dev down"
+		if dir != defaultDevDir {
+			down += " --data-dir '" + dir + "'"
+		}
+		env.printf("\nIt runs in the background (pid %d, log %s).\nStop it and its tasks with: %s\n", background.Process.Pid, logPath, down)
 		return background.Process.Release()
 	}
 	_ = background.Process.Signal(syscall.SIGTERM) // it failed or takes too long: do not leave half of it
 	_ = background.Wait()
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
 	return errors.Join(pancake.Errorf(pancake.Failed, "pancake dev did not start; the end of %s:\n%s", logPath, tailOfFile(logPath, 10)), err)
 }
 
@@ -88,9 +98,10 @@ func relay(ctx context.Context, env *environment, r *os.File) (ready bool, err e
 // readyMark ends what a detached process says on its ready descriptor.
 const readyMark = "\x04ready"
 
-// detachedArgs repeats the flags that were set, for the process in the background.
+// detachedArgs repeats the flags that were set, for the process in the
+// background. That reads the same variables and file, which may ask for --detach.
 func detachedArgs(cmd *cobra.Command) []string {
-	args := []string{"dev", "--" + readyFDFlag, strconv.Itoa(3)}
+	args := []string{"dev", "--detach=false", "--" + readyFDFlag, strconv.Itoa(3)}
 	for _, f := range setFlags(cmd) {
 		if f.Name != "detach" {
 			args = append(args, "--"+f.Name+"="+f.Value.String())

@@ -67,7 +67,7 @@ func (f *ingressFlags) part(ctx context.Context, dir *dataDir, sidecarURL string
 		return lifecycle.Part{}, err
 	}
 	logPath := dir.join("ingress.log")
-	out, err := os.OpenFile(logPath, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	out, err := startLog(logPath)
 	if err != nil {
 		return lifecycle.Part{}, pancake.Errorf(pancake.Invalid, "--data-dir: %w", err)
 	}

@@ -83,7 +83,7 @@ func (l *logs) run(ctx context.Context, name, environment string) error {
 		return err
 	}
 	l.service = serviceName(view.Request)
-	l.prefixed = view.Request.Instances > 1 && l.instance == 0
+	l.prefixed = max(view.Request.Instances, view.Request.As(view.Pending).Instances) > 1 && l.instance == 0
 	if l.follow {
 		return l.followRequest(ctx, view.Request.ID)
 	}

@@ -87,9 +87,31 @@ func sidecarPart(s *sidecar.Sidecar) lifecycle.Part {
 	return lifecycle.Part{Name: "sidecar", Run: s.Run, Ready: s.Ready}
 }
 
-// executorPart is ready when the scheduler knows the agent.
-func executorPart(e *executor.Executor) lifecycle.Part {
-	return lifecycle.Part{Name: "executor", Run: e.Run, Ready: e.Ready}
+// executorPart is ready when a scheduler knows the agent, however long that
+// takes: meanwhile its tasks go on and its Sidecar serves.
+func executorPart(e *executor.Executor, say func(string, ...any)) lifecycle.Part {
+	const name = "executor"
+	return lifecycle.Part{
+		Name: name, Run: e.Run,
+		Ready: patiently(e.Ready, func(err error) { say("%-10s waits: %v", name, err) }), ReadyWithin: lifecycle.AsLongAsItTakes,
+	}
+}
+
+// quietStart is how long a part may take before we say what it waits for.
+const quietStart = 5 * time.Second
+
+// patiently waits until ready, and tells once what for if that takes a while.
+func patiently(ready func(context.Context) error, tell func(error)) func(context.Context) error {
+	return func(ctx context.Context) error {
+		bounded, cancel := context.WithTimeout(ctx, quietStart)
+		defer cancel()
+		err := ready(bounded)
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		tell(err)
+		return ready(ctx)
+	}
 }
 
 // answers waits until a GET of url is answered with 2xx.

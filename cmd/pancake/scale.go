@@ -74,6 +74,9 @@ func scale(ctx context.Context, env *environment, c *client.Client, request panc
 			return false, err
 		}
 		d.show(detail{RequestView: view}.board())
+		if now := view.Request.Instances; now != n {
+			return false, pancake.Errorf(pancake.Conflict, "%s is scaled to %s meanwhile, by somebody else", request.ID, plural(now, "instance"))
+		}
 		return scaled(view, n, env.now()), nil
 	}
 	err := w.run(ctx)

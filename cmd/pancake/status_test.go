@@ -154,6 +154,7 @@ func TestScale(t *testing.T) {
 		"argument":     {[]string{"hello", "2"}, after, exitOK, "scaling dev_hello from 1 to 2 instances\n"},
 		"flag":         {[]string{"dev_hello", "--instances", "2"}, after, exitOK, "hello.2 running, healthy on node1, 31002->8080\nDONE in "},
 		"never there":  {[]string{"hello", "2", "--timeout", "50ms"}, starving(), exitFailed, "pancake: dev_hello has 1/2 of its instances healthy after 50ms; the scheduler goes on. See: pancake status dev_hello --why\n"},
+		"by another":   {[]string{"hello", "2"}, before, exitFailed, "dev_hello is scaled to 1 instance meanwhile, by somebody else"},
 		"no number":    {[]string{"hello", "many"}, after, exitUsage, "pancake: say the number of instances once"},
 		"two numbers":  {[]string{"hello", "2", "--instances", "3"}, after, exitUsage, "pancake: say the number of instances once"},
 		"nothing said": {[]string{"hello"}, after, exitUsage, "pancake: say how many instances"},
@@ -203,6 +204,8 @@ func TestScaledWaitsForSurplus(t *testing.T) {
 }
 
 func TestDelete(t *testing.T) {
+	leaving := starving()
+	leaving.Request.State = pancake.RequestDeleting
 	for name, test := range map[string]struct {
 		args    []string
 		stdin   string
@@ -212,11 +215,12 @@ func TestDelete(t *testing.T) {
 		text    string
 	}{
 		"sure":           {args: []string{"hello", "--yes"}, text: "DELETED in "},
+		"released anew":  {args: []string{"hello", "--yes"}, settled: []client.RequestView{starving()}, text: "DELETED in "},
 		"nobody to ask":  {args: []string{"hello"}, code: exitUsage, text: "pancake: delete asks before it stops dev_hello and nobody can answer here: add --yes\n"},
 		"answer yes":     {args: []string{"hello"}, stdin: "y\n", columns: 80, text: "Stop and forget dev_hello, which has 1 task? [y/N] "},
 		"answer nothing": {args: []string{"hello"}, stdin: "", columns: 80, code: exitFailed, text: "pancake: dev_hello was not deleted\n"},
 		"it stays": {
-			args: []string{"hello", "-y", "--timeout", "50ms"}, settled: []client.RequestView{starving()},
+			args: []string{"hello", "-y", "--timeout", "50ms"}, settled: []client.RequestView{leaving},
 			code: exitFailed, text: "pancake: dev_hello is not gone after 50ms; the scheduler goes on. See: pancake status dev_hello\n",
 		},
 	} {

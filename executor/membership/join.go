@@ -206,10 +206,12 @@ func remember(cfg *tls.Config) (*tls.Config, func() error) {
 }
 
 // What crypto/tls says when the other side refuses a certificate, and when it does
-// not speak TLS. gRPC passes both on as text only.
+// not speak TLS, and what identity.Source says of the own certificate. gRPC passes all
+// of it on as text only.
 const (
 	alertBadCertificate = "remote error: tls: bad certificate"
 	notTLS              = "first record does not look like a TLS handshake"
+	ownCertificate      = "own certificate: "
 )
 
 // Explain says what an error of a call or session means: Denied when the scheduler
@@ -227,6 +229,8 @@ func Explain(err error) error {
 	switch {
 	case strings.Contains(s.Message(), alertBadCertificate):
 		return identity.Deny(identity.Refused, "the scheduler refuses this node's certificate, and says in its log why; if it was revoked, join with a new token: %s", howToJoin)
+	case strings.Contains(s.Message(), ownCertificate):
+		return identity.Deny(identity.Refused, "%s; if this does not end by itself, restart the node with a new join token: %s", s.Message(), howToJoin)
 	case strings.Contains(s.Message(), notTLS):
 		return pancake.Errorf(pancake.Unavailable, "the scheduler does not speak TLS; start it with --secure, or this node with --insecure: %w", err)
 	}

@@ -15,6 +15,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/pancake-stack/pancake"
 	"github.com/pancake-stack/pancake/internal/agentlink"
@@ -392,6 +394,41 @@ func session(t *testing.T, m *Member, addr string) func() {
 		}
 		if err != nil {
 			t.Fatal(err)
+		}
+	}
+}
+
+func TestExplain(t *testing.T) {
+	s := newScheduler(t, identity.Scheduler)
+	dir := t.TempDir()
+	store(t, s, dir, self, time.Now())
+	m := mustOpen(t, config(t, dir, "", s.addr))
+	if err := m.source.Set(source(t, s.ca, self, time.Now().Add(-25*time.Hour)).Leaf()); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := grpc.NewClient("passthrough:///"+s.addr, grpc.WithTransportCredentials(m.Credentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_, expired := agentlink.NewIdentityClient(conn).Renew(t.Context(), &agentlink.RenewRequest{})
+	for name, tc := range map[string]struct {
+		err    error
+		kind   pancake.Kind
+		reason identity.Reason
+		text   string
+	}{
+		"expired":   {expired, pancake.Unauthenticated, identity.Refused, "expired at"},
+		"refused":   {status.Error(codes.PermissionDenied, "you are somebody else"), pancake.Unauthenticated, identity.Refused, "somebody else"},
+		"taken":     {status.Error(codes.FailedPrecondition, "taken"), pancake.Conflict, "", "taken"},
+		"bad":       {status.Error(codes.InvalidArgument, "bad"), pancake.Invalid, "", "bad"},
+		"away":      {status.Error(codes.Unavailable, "away"), pancake.Unavailable, "", "away"},
+		"unknown":   {context.DeadlineExceeded, pancake.Unavailable, "", "deadline"},
+		"plain one": {status.Error(codes.Unavailable, "tls: "+notTLS), pancake.Unavailable, "", "does not speak TLS"},
+	} {
+		err := Explain(tc.err)
+		if pancake.KindOf(err) != tc.kind || identity.ReasonOf(err) != tc.reason || !strings.Contains(err.Error(), tc.text) {
+			t.Errorf("%s: %s: %v", name, pancake.KindOf(err), err)
 		}
 	}
 }

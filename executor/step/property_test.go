@@ -34,7 +34,7 @@ func (w *world) act(t *rapid.T, a step.Action) {
 		w.f.Ran = w.f.Ran || a.State == pancake.TaskRunning
 		return
 	case step.Drain:
-		w.f.DrainedAt = w.now
+		w.f.DrainedAt, w.f.DrainAgain = w.now, false
 		return
 	}
 	if unlucky && rapid.Bool().Draw(t, "no answer") {
@@ -122,6 +122,7 @@ func (w *world) wait(t *rapid.T, until time.Time) {
 		w.f.Note = rapid.SampledFrom([]string{"500", "refused"}).Draw(t, "note")
 	case event == 4: // a restart of the executor
 		w.f.Container, w.f.UnhealthySince = step.Unknown, time.Time{}
+		w.f.DrainAgain = !w.f.DrainedAt.IsZero()
 	default:
 		if w.f.Want == step.Run {
 			w.f.Want = rapid.SampledFrom([]step.Want{step.Kill, step.KillNow}).Draw(t, "kill")
@@ -190,7 +191,7 @@ func TestNever(t *testing.T) {
 			}
 		case step.Stop:
 			drained := !f.DrainedAt.IsZero() && !now.Before(f.DrainedAt.Add(f.DrainFor))
-			if !drained && f.Want != step.KillNow && f.Ran {
+			if (!drained || f.DrainAgain) && f.Want != step.KillNow && f.Ran {
 				t.Fatal("stopped without drain, and traffic may go there")
 			}
 		case step.Remove:
@@ -221,7 +222,7 @@ func anyFacts(t *rapid.T) step.Facts {
 			"", pancake.TaskStaging, pancake.TaskStarting, pancake.TaskRunning, pancake.TaskKilling, pancake.TaskFailed,
 		}).Draw(t, "reported"),
 		Ran: rapid.Bool().Draw(t, "ran"), StartAsked: rapid.Bool().Draw(t, "start asked"), WasHealthy: rapid.Bool().Draw(t, "was healthy"),
-		DrainedAt: moment("drained"), UnhealthySince: moment("unhealthy"), RetryAt: moment("retry"),
+		DrainedAt: moment("drained"), DrainAgain: rapid.Bool().Draw(t, "drain again"), UnhealthySince: moment("unhealthy"), RetryAt: moment("retry"),
 		Container: rapid.SampledFrom([]step.ContainerState{step.Unknown, step.Absent, step.Created, step.Running, step.Exited}).Draw(t, "container"),
 		NeedImage: rapid.Bool().Draw(t, "need image"), OOM: rapid.Bool().Draw(t, "oom"),
 		Health: rapid.SampledFrom([]pancake.HealthState{"", pancake.Healthy, pancake.Unhealthy}).Draw(t, "health"),

@@ -129,7 +129,7 @@ var rules = []rule{
 
 	// 16. Drain, give traffic the time to move, stop. The wait is kept even if
 	// Sidecar could not be told: other ways may still take traffic off it.
-	{func(f *Facts, _ time.Time) bool { return f.ending() && f.DrainedAt.IsZero() }, do(Drain)},
+	{func(f *Facts, _ time.Time) bool { return f.ending() && (f.DrainedAt.IsZero() || f.DrainAgain) }, do(Drain)},
 	{
 		func(f *Facts, now time.Time) bool { return f.ending() && now.Before(f.DrainedAt.Add(f.DrainFor)) },
 		func(f *Facts) Action { return Action{Do: Wait, Until: f.DrainedAt.Add(f.DrainFor)} },

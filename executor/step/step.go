@@ -86,6 +86,7 @@ type Facts struct {
 	StartAsked     bool                // a container was seen or made, so it may have been started since
 	WasHealthy     bool                // Sidecar called it alive at least once
 	DrainedAt      time.Time           // when Sidecar was asked to drain it
+	DrainAgain     bool                // that was before a restart, which Sidecar may have had too: it forgets
 
 	// What was observed.
 	Container ContainerState

@@ -73,6 +73,14 @@ func TestNext(t *testing.T) {
 		"then drains":                 {running(func(f *step.Facts) { killing(f) }), "drain"},
 		"then waits":                  {running(func(f *step.Facts) { killing(f); f.DrainedAt = now.Add(-4 * time.Second) }), "wait until 6s"},
 		"and says what Sidecar says":  {running(func(f *step.Facts) { killing(f); f.DrainedAt, f.Health = now, pancake.HealthDraining }), "report TASK_KILLING"},
+		"drains again after a restart": {running(func(f *step.Facts) {
+			killing(f)
+			f.DrainedAt, f.DrainAgain = now.Add(-time.Hour), true
+		}), "drain"},
+		"unless there is no time": {running(func(f *step.Facts) {
+			killing(f)
+			f.Want, f.DrainedAt, f.DrainAgain = step.KillNow, now, true
+		}), "stop"},
 		"then stops":                  {running(func(f *step.Facts) { killing(f); f.DrainedAt = now.Add(-10 * time.Second) }), "stop"},
 		"then removes":                {running(func(f *step.Facts) { killing(f); f.DrainedAt, f.Container = now, step.Exited }), "remove"},
 		"kill of an exited container": {running(func(f *step.Facts) { f.Want, f.Container, f.ExitCode = step.Kill, step.Exited, 1 }), "remove"},

@@ -5,7 +5,9 @@ package agentlink
 
 import (
 	"fmt"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/pancake-stack/pancake"
 )
@@ -17,7 +19,9 @@ const (
 	maxEntries = 1024      // entries of a list or a map
 	maxTasks   = 10_000    // tasks of one agent
 	MaxMessage = 16 << 20  // bytes of one gRPC message, both directions
-	maxWords   = 256 << 10 // bytes of all values of one map together
+	maxWords   = 256 << 10 // bytes of all values of a launch's environment or labels together
+	// maxAttributes bounds an agent's attributes, in bytes: an agent is stored as one value.
+	maxAttributes = 16 << 10
 )
 
 // Assignment is what an executor needs to know to run a task. Of Request and
@@ -66,7 +70,7 @@ func (l *Launch) Decode() (Assignment, error) {
 		return a, fmt.Errorf("launch %s: more than %d ports or volumes", l.GetTaskId(), maxEntries)
 	}
 	for _, m := range []map[string]string{container.Env, container.Labels} {
-		if err := bounded(m); err != nil {
+		if err := bounded(m, maxWords); err != nil {
 			return a, fmt.Errorf("launch %s: %w", l.GetTaskId(), err)
 		}
 	}
@@ -103,11 +107,15 @@ func (l *Launch) Decode() (Assignment, error) {
 
 // NewStatus reports the status of a task.
 func NewStatus(taskID string, s pancake.TaskStatus) *StatusUpdate {
-	return &StatusUpdate{
-		TaskId: taskID, Sequence: s.Sequence, State: string(s.State), Reason: s.Reason, Message: s.Message,
-		Health: string(s.Health), HealthNote: s.HealthNote, ContainerId: s.ContainerID, ExitCode: int32(s.ExitCode),
-		Log: s.Log, StartedUnixMs: toMillis(s.Started), UpdatedUnixMs: toMillis(s.Updated),
+	u := &StatusUpdate{
+		TaskId: taskID, Sequence: s.Sequence, State: string(s.State), Reason: utf8Only(s.Reason), Message: utf8Only(s.Message),
+		Health: string(s.Health), HealthNote: utf8Only(s.HealthNote), ContainerId: s.ContainerID, ExitCode: int32(s.ExitCode),
+		StartedUnixMs: toMillis(s.Started), UpdatedUnixMs: toMillis(s.Updated),
 	}
+	for _, line := range s.Log {
+		u.Log = append(u.Log, utf8Only(line))
+	}
+	return u
 }
 
 // Decode checks a StatusUpdate and turns it into words.
@@ -158,7 +166,7 @@ func (r *Register) Decode() (pancake.Agent, map[string]pancake.TaskStatus, error
 	if err := ids(r.GetAgentId(), r.GetHostname(), r.GetAddress()); err != nil {
 		return a, nil, fmt.Errorf("register: %w", err)
 	}
-	if err := bounded(r.GetAttributes()); err != nil {
+	if err := bounded(r.GetAttributes(), maxAttributes); err != nil {
 		return a, nil, fmt.Errorf("register of %s: attributes: %w", r.GetAgentId(), err)
 	}
 	if len(r.GetTasks()) > maxTasks {
@@ -203,17 +211,17 @@ func (r *Resources) decode() (pancake.Resources, error) {
 	return out, nil
 }
 
-// ids refuses empty and oversized identifiers.
+// ids refuses empty and oversized identifiers, and those that would garble a terminal.
 func ids(values ...string) error {
 	for _, v := range values {
-		if v == "" || len(v) > maxID {
-			return fmt.Errorf("an id is empty or longer than %d bytes", maxID)
+		if v == "" || len(v) > maxID || strings.ContainsFunc(v, unicode.IsControl) {
+			return fmt.Errorf("an id is empty, longer than %d bytes, or not plain text", maxID)
 		}
 	}
 	return nil
 }
 
-func bounded(m map[string]string) error {
+func bounded(m map[string]string, size int) error {
 	if len(m) > maxEntries {
 		return fmt.Errorf("more than %d entries", maxEntries)
 	}
@@ -221,13 +229,23 @@ func bounded(m map[string]string) error {
 	for k, v := range m {
 		total += len(k) + len(v)
 	}
-	if total > maxWords {
-		return fmt.Errorf("values of more than %d bytes together", maxWords)
+	if total > size {
+		return fmt.Errorf("values of more than %d bytes together", size)
 	}
 	return nil
 }
 
-func clip(s string, n int) string { return s[:min(len(s), n)] }
+// clip shortens a text to n bytes at most, and never within a character.
+func clip(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	return utf8Only(s[:n])
+}
+
+// utf8Only drops what protobuf refuses to carry: one such byte would end the
+// link, again and again.
+func utf8Only(s string) string { return strings.ToValidUTF8(s, "") }
 
 func toMillis(t time.Time) int64 {
 	if t.IsZero() {

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"google.golang.org/protobuf/proto"
 
@@ -60,17 +61,34 @@ func TestStatusAndRegisterRoundTrip(t *testing.T) {
 func TestDecodeRefusesWhatIsOutOfBounds(t *testing.T) {
 	long := strings.Repeat("x", 1000)
 	for name, err := range map[string]error{
-		"empty task id":  second(agentlink.NewLaunch(pancake.Task{}, pancake.Request{}, pancake.Deploy{}).Decode()),
-		"long id":        third((&agentlink.StatusUpdate{TaskId: long, State: "TASK_RUNNING"}).Decode()),
-		"unknown state":  third((&agentlink.StatusUpdate{TaskId: "t", State: "TASK_SLEEPING"}).Decode()),
-		"unknown health": third((&agentlink.StatusUpdate{TaskId: "t", State: "TASK_RUNNING", Health: "FINE"}).Decode()),
-		"no address":     third((&agentlink.Register{AgentId: "a", Hostname: "h"}).Decode()),
-		"negative cpus":  third((&agentlink.Register{AgentId: "a", Hostname: "h", Address: "x", Resources: &agentlink.Resources{MilliCpus: -1}}).Decode()),
-		"bad ports":      third((&agentlink.Register{AgentId: "a", Hostname: "h", Address: "x", Resources: &agentlink.Resources{Ports: "9-1"}}).Decode()),
+		"empty task id":    second(agentlink.NewLaunch(pancake.Task{}, pancake.Request{}, pancake.Deploy{}).Decode()),
+		"terminal in host": third((&agentlink.Register{AgentId: "a", Hostname: "\x1b[2J", Address: "x"}).Decode()),
+		"long id":          third((&agentlink.StatusUpdate{TaskId: long, State: "TASK_RUNNING"}).Decode()),
+		"unknown state":    third((&agentlink.StatusUpdate{TaskId: "t", State: "TASK_SLEEPING"}).Decode()),
+		"unknown health":   third((&agentlink.StatusUpdate{TaskId: "t", State: "TASK_RUNNING", Health: "FINE"}).Decode()),
+		"no address":       third((&agentlink.Register{AgentId: "a", Hostname: "h"}).Decode()),
+		"negative cpus":    third((&agentlink.Register{AgentId: "a", Hostname: "h", Address: "x", Resources: &agentlink.Resources{MilliCpus: -1}}).Decode()),
+		"large attributes": third((&agentlink.Register{AgentId: "a", Hostname: "h", Address: "x", Attributes: map[string]string{"a": strings.Repeat("x", 17<<10)}}).Decode()),
+		"bad ports":        third((&agentlink.Register{AgentId: "a", Hostname: "h", Address: "x", Resources: &agentlink.Resources{Ports: "9-1"}}).Decode()),
 	} {
 		if err == nil {
 			t.Errorf("%s: accepted", name)
 		}
+	}
+}
+
+// A text that is no UTF-8 would end the link, again at each attempt to send it.
+func TestAStatusIsAlwaysSendable(t *testing.T) {
+	status := pancake.TaskStatus{
+		State: pancake.TaskFailed, Reason: "x\xff", Message: "caf\xe9", HealthNote: "\xc3", Log: []string{"ok", "b\xfcm"},
+	}
+	if _, err := proto.Marshal(agentlink.NewStatus("t", status)); err != nil {
+		t.Error(err)
+	}
+	// What is too long is not cut within a character.
+	_, got, err := (&agentlink.StatusUpdate{TaskId: "t", State: "TASK_FAILED", Message: "x" + strings.Repeat("é", 16<<10)}).Decode()
+	if err != nil || !utf8.ValidString(got.Message) || len(got.Message) < 16<<10-1 {
+		t.Errorf("%d bytes, %v", len(got.Message), err)
 	}
 }
 

@@ -11,7 +11,6 @@ import (
 	"log/slog"
 	"os/exec"
 	"runtime"
-	"sync"
 	"syscall"
 	"time"
 
@@ -31,17 +30,19 @@ type Config struct {
 	Log    *slog.Logger
 }
 
-// Run keeps the program running until ctx ends. It fails only when the program cannot be started at all.
+// Run keeps the program running until ctx ends. It fails only when the program
+// cannot be started the first time: later it may be missing for a moment, while
+// somebody replaces it.
 func Run(ctx context.Context, cfg Config) error {
 	wait := backoff.NewExponentialBackOff()
 	wait.InitialInterval, wait.MaxInterval = 100*time.Millisecond, 5*time.Second
-	for {
+	for first := true; ; first = false {
 		begin := time.Now()
 		err := once(ctx, cfg)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if start := (*startError)(nil); errors.As(err, &start) {
+		if start := (*startError)(nil); first && errors.As(err, &start) {
 			return err
 		}
 		if time.Since(begin) > cmp.Or(cfg.Steady, 10*time.Second) {
@@ -80,29 +81,4 @@ func once(ctx context.Context, cfg Config) error {
 		return fmt.Errorf("%s: %w", cfg.Path, err)
 	}
 	return fmt.Errorf("%s: ended by itself", cfg.Path)
-}
-
-// Tail is an io.Writer that hands everything on and remembers the last lines.
-type Tail struct {
-	W   io.Writer
-	Max int // bytes; default 4 KiB
-
-	mu  sync.Mutex
-	buf []byte
-}
-
-func (t *Tail) Write(b []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.buf = append(t.buf, b...)
-	if limit := cmp.Or(t.Max, 4<<10); len(t.buf) > limit {
-		t.buf = append([]byte(nil), t.buf[len(t.buf)-limit:]...)
-	}
-	return t.W.Write(b)
-}
-
-func (t *Tail) String() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return string(t.buf)
 }

@@ -54,6 +54,46 @@ func TestSaysWhenItCannotStart(t *testing.T) {
 	}
 }
 
+func TestWaitsForAProgramThatIsBeingReplaced(t *testing.T) {
+	dir := t.TempDir()
+	program, trace := filepath.Join(dir, "program"), filepath.Join(dir, "trace")
+	script := []byte("#!/bin/sh\necho started >> " + trace + "\nrm " + program + "\n")
+	if err := os.WriteFile(program, script, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	failed := make(chan struct{}, 100)
+	log := slog.New(slog.NewTextHandler(writerFunc(func(line []byte) {
+		if strings.Contains(string(line), "no such file") {
+			failed <- struct{}{}
+		}
+	}), nil))
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- child.Run(ctx, child.Config{Path: program, Log: log}) }()
+	waitLines(t, trace, 1)
+	select {
+	case <-failed:
+	case err := <-done:
+		t.Fatalf("gave up: %v", err)
+	}
+	next := program + ".next"
+	if err := os.WriteFile(next, script, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(next, program); err != nil {
+		t.Fatal(err)
+	}
+	waitLines(t, trace, 2)
+	cancel()
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+}
+
+type writerFunc func([]byte)
+
+func (w writerFunc) Write(b []byte) (int, error) { w(b); return len(b), nil }
+
 func waitLines(t *testing.T, file string, n int) {
 	t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {

@@ -18,7 +18,7 @@ var noise = []string{
 
 // core hands the warnings and errors of a running etcd to slog and drops the
 // rest: a start that fails returns its error, and a stop is full of listeners
-// that say they were closed.
+// that say they were closed. What etcd ends the process over is always said.
 type core struct {
 	log    *slog.Logger
 	on     *atomic.Bool
@@ -27,7 +27,9 @@ type core struct {
 
 func newCore(log *slog.Logger) *core { return &core{log: log, on: new(atomic.Bool)} }
 
-func (c *core) Enabled(l zapcore.Level) bool { return l >= zapcore.WarnLevel && c.on.Load() }
+func (c *core) Enabled(l zapcore.Level) bool {
+	return l >= zapcore.DPanicLevel || l >= zapcore.WarnLevel && c.on.Load()
+}
 
 func (c *core) With(fields []zapcore.Field) zapcore.Core {
 	return &core{log: c.log, on: c.on, fields: slices.Concat(c.fields, fields)}

@@ -19,11 +19,15 @@ type Part struct {
 	Run func(ctx context.Context) error
 	// Ready blocks until the part can be used, or ctx ends. Nil means at once.
 	Ready func(ctx context.Context) error
-	// ReadyWithin bounds Ready. Default 30 s.
+	// ReadyWithin bounds Ready. Default 30 s; AsLongAsItTakes is no bound.
 	ReadyWithin time.Duration
 	// StopWithin bounds the end of Run after its context has ended. Default 15 s.
 	StopWithin time.Duration
 }
+
+// AsLongAsItTakes is for a part that waits for another machine: it goes on
+// without that, so there is no reason to end.
+const AsLongAsItTakes time.Duration = -1
 
 // Run starts parts, calls started after each, and running when all are ready.
 // It returns when ctx ends (with nil), or with the error of the first part that fails.
@@ -32,15 +36,17 @@ func Run(ctx context.Context, parts []Part, started func(Part, time.Duration), r
 	defer fail(nil)
 	var up []*handle
 	for _, p := range parts {
+		if ctx.Err() != nil {
+			break
+		}
 		begin := time.Now()
 		h := start(ctx, p, fail)
 		up = append(up, h)
-		if h.ready(ctx) {
-			started(p, time.Since(begin))
-			continue
+		if err := h.ready(ctx); err != nil {
+			fail(fmt.Errorf("%s: %w", p.Name, err)) // unless it failed or was stopped before
+			break
 		}
-		fail(fmt.Errorf("%s: not ready within %s", p.Name, p.readyWithin()))
-		break
+		started(p, time.Since(begin))
 	}
 	if ctx.Err() == nil {
 		running()
@@ -78,21 +84,27 @@ func start(ctx context.Context, p Part, fail context.CancelCauseFunc) *handle {
 	return h
 }
 
-func (h *handle) ready(ctx context.Context) bool {
+// ready waits for the part. The error says what that was waiting for.
+func (h *handle) ready(ctx context.Context) error {
 	if h.Ready == nil {
-		return ctx.Err() == nil
+		return ctx.Err()
 	}
-	ctx, cancel := context.WithTimeout(ctx, h.readyWithin())
+	within := cmp.Or(h.ReadyWithin, 30*time.Second)
+	if within < 0 {
+		return errors.Join(h.Ready(ctx), ctx.Err())
+	}
+	bounded, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
-	return h.Ready(ctx) == nil && ctx.Err() == nil
+	err := h.Ready(bounded)
+	if err != nil && bounded.Err() != nil {
+		return fmt.Errorf("not ready within %s: %w", within, err)
+	}
+	return errors.Join(err, ctx.Err())
 }
-
-func (p Part) readyWithin() time.Duration { return cmp.Or(p.ReadyWithin, 30*time.Second) }
 
 func stop(up []*handle) error {
 	var errs []error
 	for _, h := range slices.Backward(up) {
-
 		h.cancel()
 		limit := cmp.Or(h.StopWithin, 15*time.Second)
 		select {

@@ -76,14 +76,63 @@ func TestEveryWaitHasALimit(t *testing.T) {
 		stuck := lifecycle.Part{
 			Name:  "c",
 			Run:   func(context.Context) error { <-release; return nil },
-			Ready: func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() },
+			Ready: func(ctx context.Context) error { <-ctx.Done(); return errors.New("the engine does not answer") },
 		}
 		err := lifecycle.Run(t.Context(), []lifecycle.Part{stuck}, nil, nil)
-		for _, want := range []string{"c: not ready within 30s", "c: did not stop within 15s"} {
+		for _, want := range []string{"c: not ready within 30s: the engine does not answer", "c: did not stop within 15s"} {
 			if err == nil || !strings.Contains(err.Error(), want) {
 				t.Errorf("got %v, want %q", err, want)
 			}
 		}
 		close(release)
+	})
+}
+
+func TestAPartMayWaitForOtherMachinesForEver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var j journal
+		answer := make(chan struct{})
+		patient := j.part("b")
+		patient.ReadyWithin = lifecycle.AsLongAsItTakes
+		patient.Ready = func(ctx context.Context) error {
+			select {
+			case <-answer:
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() {
+			done <- lifecycle.Run(ctx, []lifecycle.Part{j.part("a"), patient}, j.started, func() { j.add("running"); cancel() })
+		}()
+		time.Sleep(24 * time.Hour)
+		close(answer)
+		if err := <-done; err != nil {
+			t.Errorf("got %v", err)
+		}
+		if want := []string{"ready a", "ready b", "running", "stop b", "stop a"}; !slices.Equal(j.lines, want) {
+			t.Errorf("got %q", j.lines)
+		}
+	})
+}
+
+func TestNothingIsStartedAfterTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		var j journal
+		parts := []lifecycle.Part{j.part("a"), j.part("b")}
+		parts[0].Ready = func(context.Context) error { cancel(); return nil }
+		if err := lifecycle.Run(ctx, parts, j.started, func() { j.add("running") }); err != nil {
+			t.Errorf("got %v", err)
+		}
+		cancel()
+		if err := lifecycle.Run(ctx, []lifecycle.Part{j.part("c")}, j.started, nil); err != nil {
+			t.Errorf("got %v", err)
+		}
+		if want := []string{"stop a"}; !slices.Equal(j.lines, want) {
+			t.Errorf("got %q", j.lines)
+		}
 	})
 }

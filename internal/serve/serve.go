@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"syscall"
 	"time"
 
@@ -104,15 +105,29 @@ func JSON(w http.ResponseWriter, status int, v any) error {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_, err = w.Write(append(b, '\n'))
+	return Send(w, append(b, '\n'))
+}
+
+// patience is how long a client may take to send a body, or to read an answer
+// that is no stream: one that stops half way must not hold it for ever.
+const patience = 30 * time.Second
+
+// Send writes a whole answer.
+func Send(w http.ResponseWriter, b []byte) error {
+	// A writer that knows no deadlines has no slow client behind it. The server
+	// takes the deadline off again after the request.
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(patience))
+	_, err := w.Write(b)
 	return IgnoreGone(err)
 }
 
-// IgnoreGone drops the error of a client that went away while it was answered:
-// there is nobody left to tell.
+// IgnoreGone drops the error of a client that went away while it was answered,
+// or does not read: there is nobody to tell.
 func IgnoreGone(err error) error {
-	if errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, net.ErrClosed) {
-		return nil
+	for _, gone := range []error{syscall.EPIPE, syscall.ECONNRESET, net.ErrClosed, os.ErrDeadlineExceeded} {
+		if errors.Is(err, gone) {
+			return nil
+		}
 	}
 	return err
 }
@@ -160,6 +175,10 @@ func ReadJSON(w http.ResponseWriter, r *http.Request, limit int64, v any) error 
 	if limit == 0 {
 		limit = MaxBody
 	}
+	// Taken off again: the server goes on reading, to see whether the client is there.
+	body := http.NewResponseController(w)
+	_ = body.SetReadDeadline(time.Now().Add(patience))
+	defer func() { _ = body.SetReadDeadline(time.Time{}) }()
 	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, limit))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(v); err != nil {

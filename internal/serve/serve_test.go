@@ -5,10 +5,13 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/pancake-stack/pancake"
 	"github.com/pancake-stack/pancake/internal/serve"
@@ -93,4 +96,85 @@ func TestLoopback(t *testing.T) {
 			t.Errorf("%s: %t", addr, got)
 		}
 	}
+}
+
+// pipes is a listener without a network, for a bubble of synctest.
+type pipes chan net.Conn
+
+func (p pipes) Accept() (net.Conn, error) {
+	if c, ok := <-p; ok {
+		return c, nil
+	}
+	return nil, net.ErrClosed
+}
+func (p pipes) Close() error   { close(p); return nil }
+func (p pipes) Addr() net.Addr { return &net.TCPAddr{} }
+
+// One that neither sends what it announced nor reads what it asked for is not waited for.
+func TestSlowClientsAreNotWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ended := make(chan error, 2)
+		mux := http.NewServeMux()
+		mux.HandleFunc("GET /", func(w http.ResponseWriter, _ *http.Request) {
+			ended <- serve.JSON(w, http.StatusOK, strings.Repeat("x", 1<<20))
+		})
+		mux.HandleFunc("POST /", func(w http.ResponseWriter, r *http.Request) {
+			var v string
+			ended <- serve.ReadJSON(w, r, 0, &v)
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		ln, done := make(pipes), make(chan error, 1)
+		go func() { done <- serve.Run(ctx, ln, mux, slog.New(slog.DiscardHandler)) }()
+		ask := func(request string) error {
+			server, client := net.Pipe()
+			defer client.Close()
+			ln <- server
+			if _, err := io.WriteString(client, request); err != nil {
+				t.Fatal(err)
+			}
+			return <-ended
+		}
+		if err := ask("GET / HTTP/1.1\r\nHost: a\r\n\r\n"); err != nil {
+			t.Errorf("nobody read the answer: %v", err)
+		}
+		if err := ask("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n{"); pancake.KindOf(err) != pancake.Invalid {
+			t.Errorf("half a body: %v", err)
+		}
+		cancel()
+		<-done
+	})
+}
+
+// The deadline of a body does not end the request to which it belongs.
+func TestAHandlerMayTakeItsTimeAfterTheBody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ended := make(chan error, 1)
+		h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			var v string
+			if err := serve.ReadJSON(w, r, 0, &v); err != nil {
+				t.Error(err)
+			}
+			select {
+			case <-r.Context().Done():
+				ended <- r.Context().Err()
+			case <-time.After(time.Hour):
+				ended <- nil
+			}
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		ln, done := make(pipes), make(chan error, 1)
+		go func() { done <- serve.Run(ctx, ln, h, slog.New(slog.DiscardHandler)) }()
+		server, client := net.Pipe()
+		defer client.Close()
+		ln <- server
+		if _, err := io.WriteString(client, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n\"a\""); err != nil {
+			t.Fatal(err)
+		}
+		go func() { _, _ = io.Copy(io.Discard, client) }()
+		if err := <-ended; err != nil {
+			t.Errorf("the request was ended: %v", err)
+		}
+		cancel()
+		<-done
+	})
 }

@@ -138,19 +138,23 @@ func (s *Server) Drop(agent string) {
 }
 
 // begin installs a session for an agent; an older one of the same agent ends.
-func (s *Server) begin(agent string) (*session, Owner) {
+// It fails with Conflict while another node of the same id is heard.
+func (s *Server) begin(a pancake.Agent) (*session, Owner, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.owner == nil {
-		return nil, nil
+		return nil, nil, nil
 	}
-	if old := s.sessions[agent]; old != nil {
+	if old := s.sessions[a.ID]; old != nil {
+		if old.accepted && !old.closed && old.address != a.Address && time.Since(old.heard) < 3*s.heartbeat {
+			return nil, nil, pancake.Errorf(pancake.Conflict, "agent %s is connected from %s; if %s has a copy of its data directory, remove the copy", a.ID, old.address, a.Address)
+		}
 		old.close()
 	}
 	s.last++
-	sess := newSession(agent, s.last)
-	s.sessions[agent] = sess
-	return sess, s.owner
+	sess := newSession(a.ID, a.Address, s.last)
+	s.sessions[a.ID] = sess
+	return sess, s.owner, nil
 }
 
 // end removes a session unless another has taken its place.

@@ -70,9 +70,11 @@ func dial(t *testing.T, link agentlink.AgentLinkClient, first *agentlink.AgentMe
 	return s
 }
 
-func registerMessage() *agentlink.AgentMessage {
+func registerMessage() *agentlink.AgentMessage { return registerAt("127.0.0.1") }
+
+func registerAt(address string) *agentlink.AgentMessage {
 	return &agentlink.AgentMessage{Message: &agentlink.AgentMessage_Register{Register: agentlink.NewRegister(
-		pancake.Agent{ID: "a", Hostname: "node-a", Address: "127.0.0.1"}, nil)}}
+		pancake.Agent{ID: "a", Hostname: "node-a", Address: address}, nil)}}
 }
 
 func TestRedirectWithoutAnOwner(t *testing.T) {
@@ -123,6 +125,25 @@ func TestANewSessionReplacesTheOld(t *testing.T) {
 		s.SetOwner(nil)
 		if _, err := next.Recv(); status.Code(err) != codes.Unavailable || s.Connected("a") {
 			t.Errorf("without an owner: %v", err)
+		}
+	})
+}
+
+// Two nodes with one data directory, such as clones of a machine, would drive
+// each other out, and each time the tasks of the other would count as lost.
+func TestAnotherNodeWithTheSameIDIsRefused(t *testing.T) {
+	inBubble(t, func(t *testing.T, s *Server, link agentlink.AgentLinkClient) {
+		s.SetOwner(&accepting{s, make(chan string, 9)})
+		if _, err := dial(t, link, registerMessage()).Recv(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := dial(t, link, registerAt("127.0.0.2")).Recv(); status.Code(err) != codes.FailedPrecondition || !s.Connected("a") {
+			t.Errorf("the clone got %v; connected %t", err, s.Connected("a"))
+		}
+		// A node that moved is taken once its old address is silent.
+		time.Sleep(7 * time.Second)
+		if m, err := dial(t, link, registerAt("127.0.0.2")).Recv(); err != nil || m.GetRegistered() == nil {
+			t.Errorf("the node that moved got %v, %v", m, err)
 		}
 	})
 }

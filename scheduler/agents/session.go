@@ -18,6 +18,7 @@ const (
 // session is one agent's link. Server.mu guards all but the channels.
 type session struct {
 	agent    string
+	address  string
 	number   uint64 // tells it from others of the same agent
 	accepted bool
 	heard    time.Time
@@ -28,8 +29,8 @@ type session struct {
 	done     chan struct{} // closed when the session is to end
 }
 
-func newSession(agent string, number uint64) *session {
-	return &session{agent: agent, number: number, heard: time.Now(), ready: make(chan struct{}, 1), done: make(chan struct{})}
+func newSession(agent, address string, number uint64) *session {
+	return &session{agent: agent, address: address, number: number, heard: time.Now(), ready: make(chan struct{}, 1), done: make(chan struct{})}
 }
 
 func (s *session) close() {
@@ -65,7 +66,10 @@ func (s *Server) Session(conn grpc.BidiStreamingServer[agentlink.AgentMessage, a
 	if err != nil {
 		return refuse(pancake.Errorf(pancake.Invalid, "%w", err))
 	}
-	sess, owner := s.begin(agent.ID)
+	sess, owner, err := s.begin(agent)
+	if err != nil {
+		return refuse(err)
+	}
 	if sess == nil {
 		return conn.Send(&agentlink.SchedulerMessage{Message: &agentlink.SchedulerMessage_Redirect{
 			Redirect: &agentlink.Redirect{Leader: s.leader()},

@@ -2,26 +2,36 @@ package api
 
 import (
 	"cmp"
+	"encoding/json"
+	"fmt"
 	"path"
 	"regexp"
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/pancake-stack/pancake"
 	"github.com/pancake-stack/pancake/scheduler/client"
 )
 
-// Bounds on what may be asked for. Ids are Singularity's.
+// Bounds on what may be asked for. Ids are Singularity's, but for the length of
+// a deploy's: its 50 are too few for a commit id as the tag of a forced release.
 const (
 	maxInstances = 1000
 	maxEntries   = 1000      // environment variables, labels, ports, …, each
 	maxText      = 256 << 10 // bytes of environment and labels, each
 	maxSeconds   = 24 * 60 * 60
+	maxName      = 255 // bytes of a service, environment, tag or user, each
+	// maxStored bounds what is stored of a deploy, in bytes. JSON escapes take up
+	// to six times the text, and one transaction of etcd has room for 1 MiB, of
+	// which what is noted later of a failure (deploy.maxMessage and its like) needs the rest.
+	maxStored = 384 << 10
 )
 
 var (
 	requestID = regexp.MustCompile(`^[a-zA-Z0-9_-]{1,100}$`)
-	deployID  = regexp.MustCompile(`^[a-zA-Z0-9_.]{1,50}$`)
+	deployID  = regexp.MustCompile(`^[a-zA-Z0-9_.]{1,150}$`)
 )
 
 func invalid(format string, args ...any) error {
@@ -35,8 +45,8 @@ func validate(b *client.DeployBody) error {
 	switch {
 	case !requestID.MatchString(r.ID):
 		return invalid("request id %q: Id cannot be null, contain characters other than [a-zA-Z0-9_-], or be longer than 100", r.ID)
-	case !deployID.MatchString(d.ID):
-		return invalid("deploy id %q: Id cannot be null, contain characters other than [a-zA-Z0-9_.], or be longer than 50", d.ID)
+	case !deployID.MatchString(d.ID) || strings.Trim(d.ID, ".") == "": // "." and ".." are no segments of a path
+		return invalid("deploy id %q: Id cannot be null, contain nothing but dots or characters other than [a-zA-Z0-9_.], or be longer than 150", d.ID)
 	case cmp.Or(d.RequestID, r.ID) != r.ID:
 		return invalid("the deploy names request %s, but comes with request %s", d.RequestID, r.ID)
 	}
@@ -48,6 +58,9 @@ func validate(b *client.DeployBody) error {
 		return err
 	}
 	if err := words("requiredAttributes", r.RequiredAttributes); err != nil {
+		return err
+	}
+	if err := validNames(r, d); err != nil {
 		return err
 	}
 	*r = pancake.Request{
@@ -62,6 +75,36 @@ func validate(b *client.DeployBody) error {
 		if err := check(d); err != nil {
 			return err
 		}
+	}
+	return validSize(b)
+}
+
+// validNames refuses what would garble the terminal of whoever looks, and what
+// is no UTF-8, which protobuf refuses to carry to an agent.
+func validNames(r *pancake.Request, d *pancake.Deploy) error {
+	for _, n := range []struct{ what, text string }{
+		{"request.service", r.Service}, {"request.environment", r.Environment}, {"deploy.tag", d.Tag}, {"deploy.user", d.User},
+	} {
+		if len(n.text) > maxName || !utf8.ValidString(n.text) || strings.ContainsFunc(n.text, unicode.IsControl) {
+			return invalid("%s %.300q is longer than %d bytes, or not one line of plain text in UTF-8", n.what, n.text, maxName)
+		}
+	}
+	return nil
+}
+
+// validSize refuses what does not fit into one transaction of the store. The
+// settings of the request are stored twice while the deploy is pending.
+func validSize(b *client.DeployBody) error {
+	size := 0
+	for _, v := range []any{b.Request, b.Request.Settings(), b.Deploy} {
+		text, err := json.Marshal(v)
+		if err != nil {
+			return fmt.Errorf("encode deploy %s of %s: %w", b.Deploy.ID, b.Request.ID, err)
+		}
+		size += len(text)
+	}
+	if size > maxStored {
+		return invalid("deploy %s of %s is too large: it takes %d bytes to store and may take %d", b.Deploy.ID, b.Request.ID, size, maxStored)
 	}
 	return nil
 }
@@ -80,7 +123,7 @@ func validContainer(d *pancake.Deploy) error {
 	c := &d.Container
 	c.Network = cmp.Or(c.Network, pancake.NetworkBridge)
 	switch {
-	case c.Image == "" || len(c.Image) > 500 || strings.ContainsAny(c.Image, " \t\r\n\x00"):
+	case c.Image == "" || len(c.Image) > 500 || strings.ContainsFunc(c.Image, blank):
 		return invalid("container.image %q is not the name of an image, such as registry/name:tag", c.Image)
 	case c.Network != pancake.NetworkBridge && c.Network != pancake.NetworkHost:
 		return invalid("container.network %q is not supported; BRIDGE and HOST are", c.Network)
@@ -97,6 +140,8 @@ func validContainer(d *pancake.Deploy) error {
 	}
 	return words("container.labels", c.Labels)
 }
+
+func blank(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }
 
 func words(what string, m map[string]string) error {
 	size := 0
@@ -128,10 +173,10 @@ func validPorts(d *pancake.Deploy) error {
 		if m.ContainerPort < 1 || m.ContainerPort > 65535 || m.HostPort < 0 || m.HostPort > 65535 {
 			return invalid("container.portMappings: %d:%d is out of range; ports go from 1 to 65535", m.ContainerPort, m.HostPort)
 		}
+		if !slices.Contains([]string{"tcp", "udp", "tcp,udp", "udp,tcp"}, m.Protocol) {
+			return invalid("container.portMappings: protocol %q of port %d is not tcp, udp or \"tcp,udp\"", m.Protocol, m.ContainerPort)
+		}
 		for proto := range strings.SplitSeq(m.Protocol, ",") {
-			if proto != "tcp" && proto != "udp" {
-				return invalid("container.portMappings: protocol %q of port %d is not tcp, udp or \"tcp,udp\"", m.Protocol, m.ContainerPort)
-			}
 			if m.HostPort != 0 && taken[hostPort{m.HostPort, proto}] {
 				return invalid("container.portMappings: host port %d/%s is named twice", m.HostPort, proto)
 			}
@@ -180,7 +225,7 @@ func validResources(d *pancake.Deploy) error {
 func validTimes(d *pancake.Deploy) error {
 	h, s := d.Health, d.Strategy
 	switch {
-	case len(h.URI) > 2000 || strings.ContainsAny(h.URI, " \r\n\x00"):
+	case len(h.URI) > 2000 || strings.ContainsFunc(h.URI, blank):
 		return invalid("healthcheckUri %q is not a path such as /health", h.URI)
 	case h.TimeoutSeconds < 0 || h.TimeoutSeconds > maxSeconds:
 		return invalid("deployHealthTimeoutSeconds: %d is not from 0 to %d", h.TimeoutSeconds, maxSeconds)

@@ -25,6 +25,7 @@ const (
 //   - it had been healthy for 5 minutes: at once, and failures count from 0;
 //   - it had been healthy and is the first to fail: at once;
 //   - another program held a port that we picked: at once with another, 3 times;
+//   - the clock was set back to before its end: at once;
 //   - otherwise after 1 s, 2 s, 4 s … 60 s, less up to a fifth.
 func restart(in Input, s Slot) Launch {
 	l := Launch{Slot: s}
@@ -40,6 +41,9 @@ func restart(in Input, s Slot) Launch {
 		return l
 	}
 	l.Restarts = t.Restarts + 1
+	if t.Status.Updated.After(in.Now) {
+		return l // the clock was set back; waiting for it could take hours
+	}
 	if wasHealthy(t) && t.Restarts == 0 || pickedPortInUse(in, t) && l.Restarts <= portRetries {
 		return l
 	}

@@ -44,16 +44,15 @@ type Kill struct {
 	Reason string
 }
 
-// Plan is what to do. A plan with a Deploy holds nothing else but Wake and
-// Instances: once the change is made, Reconcile is called again.
+// Plan is what to do. A plan with a Deploy holds nothing else but Wake: once
+// the change is made, Reconcile is called again.
 type Plan struct {
 	Launch []Launch
 	Kill   []Kill
-	// Deploy is the pending deploy as it is now to be stored. When it
-	// succeeded it becomes the active one; when its state is final it is pending no more.
+	// Deploy is the pending deploy as it is now to be stored. When it succeeded
+	// it becomes the active one, and the request takes its settings over; when
+	// its state is final it is pending no more.
 	Deploy *pancake.Deploy
-	// Instances is what the request's instances go back to; 0 leaves them alone.
-	Instances int
 	// Gone says that a deleted request has no task left and can be forgotten.
 	Gone bool
 	// Wake is when to look again though nothing has happened; zero means never.
@@ -120,7 +119,8 @@ func HealthyAt(t *pancake.Task) (time.Time, bool) {
 // stopped does not.
 func Healthy(t *pancake.Task, now time.Time) bool {
 	at, ok := HealthyAt(t)
-	return ok && t.Desired == pancake.DesiredRun && !now.Before(at)
+	// What Sidecar says holds whatever the clock does.
+	return ok && t.Desired == pancake.DesiredRun && (t.Status.Health == pancake.Healthy || !now.Before(at))
 }
 
 // wasHealthy reports whether a task that ended had been healthy.

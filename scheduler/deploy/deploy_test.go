@@ -1,11 +1,14 @@
 package deploy
 
 import (
+	"encoding/json"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/pancake-stack/pancake"
 )
@@ -32,7 +35,7 @@ func starting(t *pancake.Task) {
 func ended(state pancake.TaskState, reason string, healthyFor time.Duration, restarts int) func(*pancake.Task) {
 	return func(t *pancake.Task) {
 		t.Status.State, t.Status.Reason, t.Status.Health, t.Restarts = state, reason, "", restarts
-		t.FirstHealthy = time.Time{}
+		t.Created, t.FirstHealthy = now, time.Time{}
 		if healthyFor > 0 {
 			t.FirstHealthy = now.Add(-healthyFor)
 		}
@@ -283,11 +286,83 @@ func TestUnwatchedTaskIsHealthyAfterAWhile(t *testing.T) {
 	}
 }
 
-func TestAFailedDeployGivesTheInstancesBack(t *testing.T) {
-	p := Reconcile(Input{
-		Request: request(5), Active: &pancake.Deploy{ID: "old"}, Pending: pendingDeploy(0, 5, 2, 2*time.Minute), Now: now,
-	})
-	if p.Deploy.State != pancake.DeployOverdue || p.Instances != 2 {
-		t.Errorf("got %s and %d instances", p.Deploy.State, p.Instances)
+// The request takes the settings of a deploy over when it succeeds: until then
+// they count for the new tasks only, and after a failure not at all.
+func TestSettingsOfADeployCountForItsOwnTasks(t *testing.T) {
+	d := pendingDeploy(0, 3, 1, 0)
+	d.Settings = &pancake.Settings{Instances: 3}
+	in := Input{Request: request(1), Active: &pancake.Deploy{ID: "old"}, Pending: d, Now: now}
+	if got := summary(Reconcile(in)); got != "+new/1 +new/2 +new/3 +old/1" {
+		t.Errorf("got %q", got)
+	}
+	in.Now = now.Add(2 * time.Minute)
+	p := Reconcile(in)
+	if p.Deploy.State != pancake.DeployOverdue || p.Deploy.Settings != nil {
+		t.Errorf("got %s with the settings %+v", p.Deploy.State, p.Deploy.Settings)
+	}
+	in.Pending = nil
+	if got := summary(Reconcile(in)); got != "+old/1" {
+		t.Errorf("after the failure: %q", got)
+	}
+}
+
+// What a deploy remembers of its failures must fit into one transaction of the
+// store, however many instances fail and whatever they print.
+func TestWhatIsRememberedOfFailuresIsBounded(t *testing.T) {
+	noise := strings.Repeat("\x01", 1024) // six bytes each in JSON
+	in := Input{Request: request(1000), Pending: pendingDeploy(0, 1000, 0, 0), Now: now}
+	for i := range 1000 {
+		in.Ended = append(in.Ended, task("new", i+1, ended(pancake.TaskFailed, pancake.ReasonExited, 0, 0), func(t *pancake.Task) {
+			t.Status.Message, t.Status.Log = strings.Repeat("é\x01", 8<<10), slices.Repeat([]string{noise}, 20)
+		}))
+	}
+	overdue := in
+	overdue.Ended, overdue.Now = nil, now.Add(time.Hour)
+	for i := range 1000 {
+		overdue.Live = append(overdue.Live, task("new", i+1, starting, func(t *pancake.Task) { t.Status.Message = strings.Repeat(noise, 16) }))
+	}
+	for name, in := range map[string]Input{"FAILED": in, "OVERDUE": overdue} {
+		d := Reconcile(in).Deploy
+		if string(d.State) != name || len(d.Failures) != maxFailures || !utf8.ValidString(d.Message) {
+			t.Fatalf("%s with %d failures, want %s with %d", d.State, len(d.Failures), name, maxFailures)
+		}
+		text, err := json.Marshal(d)
+		if err != nil || len(text) > 620<<10 {
+			t.Errorf("%s: %d bytes to store, %v", name, len(text), err)
+		}
+	}
+	if d := Reconcile(in).Deploy; len(d.Failures[0].Log) != 20 {
+		t.Errorf("the first failure has %d lines of log", len(d.Failures[0].Log))
+	}
+	if d := Reconcile(overdue).Deploy; !strings.HasSuffix(d.Message, "; and 990 more") {
+		t.Errorf("message ends with %q", d.Message[len(d.Message)-30:])
+	}
+}
+
+// A deploy id may come back after its deploy was forgotten; its tasks of then
+// say nothing of the deploy of now.
+func TestTasksOfAnEarlierDeployOfTheSameIDDoNotCount(t *testing.T) {
+	in := Input{
+		Request: request(1), Pending: pendingDeploy(0, 1, 0, 0), Now: now,
+		Ended: []*pancake.Task{task("new", 1, ended(pancake.TaskFailed, pancake.ReasonExited, 0, 4), func(t *pancake.Task) {
+			t.Created, t.Status.Updated = now.Add(-2*time.Hour), now.Add(-time.Hour)
+		})},
+	}
+	if got := summary(Reconcile(in)); !strings.HasPrefix(got, "+new/1") {
+		t.Errorf("got %q", got)
+	}
+}
+
+// A clock that was set back makes what just happened lie in the future.
+func TestAClockThatIsSetBack(t *testing.T) {
+	old := &pancake.Deploy{ID: "old", RequestID: "r"}
+	p := Reconcile(Input{Request: request(2), Active: old, Now: now.Add(-2 * time.Hour), Live: []*pancake.Task{task("old", 1)}, Ended: []*pancake.Task{
+		task("old", 2, ended(pancake.TaskFailed, pancake.ReasonExited, time.Minute, 3)),
+	}})
+	if len(p.Launch) != 1 || p.Launch[0].NotBefore.After(now.Add(-2*time.Hour+maxBackoff)) {
+		t.Errorf("the restart waits for the clock: %+v", p.Launch)
+	}
+	if !Healthy(task("old", 1), now.Add(-2*time.Hour)) {
+		t.Error("what Sidecar calls healthy is not")
 	}
 }

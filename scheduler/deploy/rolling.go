@@ -26,7 +26,7 @@ import (
 // Reconcile wants the active one only, starts what is missing of it, and lets the
 // healthy new tasks serve until the old ones do.
 func rolling(in Input) Plan {
-	d, n := in.Pending, in.Request.Instances
+	d, n := in.Pending, in.Request.As(in.Pending).Instances
 	step := &d.Progress
 	deadline := step.StepStarted.Add(Timeout(d))
 	resume := step.StepHealthy.Add(time.Duration(d.Strategy.StepWaitMillis) * time.Millisecond)
@@ -78,16 +78,36 @@ func change(d *pancake.Deploy, fn func(*pancake.Deploy)) Plan {
 	return Plan{Deploy: &c}
 }
 
-// end finishes the pending deploy. One that did not succeed gives the request
-// the instances back that it had before.
+// What is remembered of a deploy that did not succeed. All of it must fit into
+// one transaction of the store, beside the deploy.
+const (
+	maxFailures = 10      // tasks
+	maxLogs     = 3       // of them with their last lines
+	maxDetail   = 2 << 10 // bytes of one task's message
+	maxMessage  = 16 << 10
+)
+
+// end finishes the pending deploy.
 func end(in Input, state pancake.DeployState, message string, failures ...pancake.DeployFailure) Plan {
-	p := change(in.Pending, func(d *pancake.Deploy) {
-		d.State, d.Message, d.Failures, d.Finished = state, message, failures, in.Now
-	})
-	if state != pancake.DeploySucceeded && in.Active != nil {
-		p.Instances = in.Pending.Progress.Before
+	failures = slices.Clone(failures[:min(len(failures), maxFailures)])
+	for i := range failures {
+		failures[i].Message = clip(failures[i].Message, maxDetail)
+		if i >= maxLogs {
+			failures[i].Log = nil
+		}
 	}
-	return p
+	return change(in.Pending, func(d *pancake.Deploy) {
+		d.State, d.Message, d.Failures, d.Finished = state, clip(message, maxMessage), failures, in.Now
+		d.Settings = nil
+	})
+}
+
+// clip shortens a text to n bytes at most, and never within a character.
+func clip(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	return strings.ToValidUTF8(s[:n], "")
 }
 
 // countHealthy counts the slots 1 to target of a deploy that have a healthy task.
@@ -108,6 +128,9 @@ func startFailures(in Input) []pancake.DeployFailure {
 	for _, t := range in.Ended {
 		if t.DeployID != in.Pending.ID || !failed(t) || wasHealthy(t) {
 			continue
+		}
+		if t.Created.Before(in.Pending.Created) {
+			continue // of an earlier deploy of the same id, which is forgotten
 		}
 		if pickedPortInUse(in, t) && t.Restarts < portRetries {
 			continue
@@ -158,9 +181,12 @@ func overdue(in Input) (string, []pancake.DeployFailure) {
 		text = fmt.Sprintf("Only %d of %d tasks could be launched for deploy, there may not be enough resources to launch the remaining tasks",
 			launched, d.Progress.Target)
 	}
-	details := make([]string, len(failures))
-	for i, f := range failures {
-		details[i] = f.Message
+	var details []string
+	for _, f := range failures[:min(len(failures), maxFailures)] {
+		details = append(details, clip(f.Message, maxMessage/maxFailures/2))
+	}
+	if more := len(failures) - maxFailures; more > 0 {
+		details = append(details, fmt.Sprintf("and %d more", more))
 	}
 	return text + ": " + strings.Join(details, "; "), failures
 }

@@ -86,19 +86,17 @@ func (w *world) reconcile() {
 		p := Reconcile(w.input())
 		w.kill(p.Kill)
 		w.launch(p.Launch)
-		if p.Instances > 0 {
-			w.request.Instances = p.Instances
-		}
 		if p.Deploy == nil {
 			return
 		}
-		w.deploys[p.Deploy.ID] = p.Deploy
+		if p.Deploy.State == pancake.DeploySucceeded {
+			w.request = *w.request.As(w.deploys[p.Deploy.ID])
+			w.request.ActiveDeploy = p.Deploy.ID
+		}
 		if p.Deploy.State.Final() {
 			w.request.PendingDeploy = ""
-			if p.Deploy.State == pancake.DeploySucceeded {
-				w.request.ActiveDeploy = p.Deploy.ID
-			}
 		}
+		w.deploys[p.Deploy.ID] = p.Deploy
 	}
 	w.t.Fatalf("still changing after 10 rounds: %+v", w.input())
 }
@@ -168,7 +166,7 @@ func (w *world) submit(i int) {
 		before = w.request.Instances
 	}
 	Start(d, n, before, w.now)
-	w.request.Instances, w.request.PendingDeploy = n, d.ID
+	d.Settings, w.request.PendingDeploy = &pancake.Settings{Instances: n}, d.ID
 	w.deploys[d.ID] = d
 	w.pendingAt = w.now
 	w.quality[d.ID] = quality{

@@ -35,6 +35,9 @@ func (s *Store) Lead(ctx context.Context, me state.Leader, fn func(context.Conte
 	if err != nil {
 		return pancake.Errorf(pancake.Unavailable, "open a session in etcd: %w", err)
 	}
+	// Without a lead there is nothing to keep alive: a lease that cannot be
+	// revoked must expire, or nobody could lead again.
+	defer session.Orphan()
 	election := concurrency.NewElection(session, leader)
 	campaign, cancel := context.WithCancel(ctx)
 	go func() {

@@ -169,7 +169,7 @@ func (s *State) End(t *pancake.Task) Change {
 	c := Change{Ended: []*pancake.Task{t}}
 	limit := maxEnded
 	if r := s.Requests[t.RequestID]; r != nil {
-		limit = max(limit, 2*r.Instances)
+		limit = max(limit, 2*r.Instances, 2*r.As(s.Deploy(r.ID, r.PendingDeploy)).Instances)
 	}
 	if ended := s.Ended[t.RequestID]; len(ended) >= limit {
 		// Few at a time: the change must stay small enough for one transaction.

@@ -147,8 +147,7 @@ func indented(w http.ResponseWriter, v any) error {
 
 func write(w http.ResponseWriter, b []byte) error {
 	w.Header().Set("Content-Type", "application/json")
-	_, err := w.Write(b)
-	return serve.IgnoreGone(err)
+	return serve.Send(w, b)
 }
 
 func (a *api) state(w http.ResponseWriter, _ *http.Request) error {

@@ -82,8 +82,10 @@ const (
 	// changes meanwhile shares the packets of the next. burstPackets bounds a round.
 	burstGap     = 5 * time.Millisecond
 	burstPackets = 16
-	// tcpTimeout bounds each connection to a peer.
+	// tcpTimeout bounds each connection to a peer, maxStreams how many there are
+	// with records that fit no packet: those to peers that do not answer add up.
 	tcpTimeout = 5 * time.Second
+	maxStreams = 256
 )
 
 // Gossip is this host's part of the cluster.
@@ -103,6 +105,9 @@ type Gossip struct {
 
 	mu    sync.Mutex
 	large map[key][]byte // records that fit no packet
+
+	streams chan struct{} // one element per message that is on its way to a peer
+	sending sync.WaitGroup
 }
 
 type metrics struct {
@@ -127,6 +132,7 @@ func New(cfg Config) (*Gossip, error) {
 	}
 	g := &Gossip{
 		cfg: cfg, log: cfg.Log, keys: keys, wake: make(chan struct{}, 1), incoming: make(chan []pancake.Service, 1024), joined: make(chan struct{}), large: map[key][]byte{},
+		streams: make(chan struct{}, maxStreams),
 		m: metrics{
 			received: counter("sidecar_gossip_received_total", "Messages of peers by kind: packet, stream or state.", "kind"),
 			sent:     counter("sidecar_gossip_sent_total", "Messages to peers by kind: burst, packet, stream or state.", "kind"),
@@ -198,6 +204,7 @@ func (g *Gossip) Run(ctx context.Context) error {
 	group.Go(func() error { return g.spread(ctx, list) })
 	group.Go(func() error { return g.join(ctx, list) })
 	err = group.Wait()
+	g.sending.Wait() // bounded by tcpTimeout
 	if !g.cfg.Quiet && g.peers.alive() > 0 {
 		g.leave(list)
 	}
@@ -290,8 +297,9 @@ func (g *Gossip) burst(list *memberlist.Memberlist, targets []memberlist.Node, p
 	}
 }
 
-// spreadLarge sends records that fit no packet to some peers over TCP, all at
-// the same time. Each of them does the same with what was new to it.
+// spreadLarge sends records that fit no packet to some peers over TCP. Each of
+// them does the same with what was new to it. It does not wait: one that has
+// died a moment ago would hold up what the others are told next.
 func (g *Gossip) spreadLarge(ctx context.Context, list *memberlist.Memberlist) {
 	g.mu.Lock()
 	large := g.large
@@ -304,16 +312,19 @@ func (g *Gossip) spreadLarge(ctx context.Context, list *memberlist.Memberlist) {
 	for _, data := range large {
 		message = append(message, data...)
 	}
-	targets := g.peers.random(fanout + int(math.Ceil(math.Log2(float64(g.peers.alive()+1)))))
-	var wg sync.WaitGroup
-	for i := range targets {
-		wg.Go(func() {
-			if err := list.SendReliable(&targets[i], message); err != nil {
-				g.log.DebugContext(ctx, "a message was not sent", "peer", targets[i].Name, "err", err)
+	for _, target := range g.peers.random(fanout + int(math.Ceil(math.Log2(float64(g.peers.alive()+1))))) {
+		select {
+		case g.streams <- struct{}{}:
+		case <-ctx.Done():
+			return
+		}
+		g.sending.Go(func() {
+			defer func() { <-g.streams }()
+			if err := list.SendReliable(&target, message); err != nil {
+				g.log.DebugContext(ctx, "a message was not sent", "peer", target.Name, "err", err)
 				return
 			}
 			g.m.sent.WithLabelValues("stream").Inc()
 		})
 	}
-	wg.Wait() // bounded by tcpTimeout
 }

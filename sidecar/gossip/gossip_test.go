@@ -173,6 +173,22 @@ func TestChangesReachEverybodySoon(t *testing.T) {
 	}
 }
 
+// A host whose machine has just lost its power does not hold up what the others are told.
+func TestASilentHostHoldsUpNobody(t *testing.T) {
+	simulate(t, 3, 0, func(hosts []*host, net *network, wires []*transport) {
+		within(t, 30*time.Second, "all know each other", everybody(hosts, func(h *host) bool { return h.alive() == 3 }))
+		time.Sleep(5 * time.Second)
+		net.hang(true)
+		net.cut(1, wires[2])
+		large := map[string]string{"traefik.x": strings.Repeat("x", 5000)}
+		for _, id := range []string{"1", "2", "3"} {
+			hosts[0].run(id, large)
+			within(t, 500*time.Millisecond, "h1 knows service "+id, func() bool { return hosts[1].sees("h0", id) == "Alive" })
+		}
+		net.hang(false)
+	})
+}
+
 func TestDeadAndLeavingHosts(t *testing.T) {
 	simulate(t, 5, 0, func(hosts []*host, net *network, wires []*transport) {
 		within(t, 30*time.Second, "all know each other", everybody(hosts, func(h *host) bool { return h.alive() == 5 }))
@@ -220,6 +236,31 @@ func TestStartsAloneWithoutItsSeed(t *testing.T) {
 		late.stop()
 		time.Sleep(time.Minute)
 	})
+}
+
+// Names that cannot be looked up, for example while the machine starts, are no
+// answer of a seed.
+func TestSeedsWithoutAnAddress(t *testing.T) {
+	var log strings.Builder
+	var alone *host
+	synctest.Test(t, func(t *testing.T) {
+		network := newNetwork(0)
+		alone = begin(t, "alone", func(c *gossip.Config) {
+			c.Transport, c.Seeds = network.node(1), []string{":7946"} // the empty name is looked up without a server
+			c.Log = slog.New(slog.NewTextHandler(&log, nil))
+		})
+		time.Sleep(time.Minute)
+		select {
+		case <-alone.Joined():
+			t.Error("it says that a seed has answered")
+		default:
+		}
+		alone.stop()
+		time.Sleep(time.Minute)
+	})
+	if n := strings.Count(log.String(), "no seed answers"); n != 1 {
+		t.Errorf("%d warnings:\n%s", n, log.String())
+	}
 }
 
 func TestOtherClustersAndKeysStayApart(t *testing.T) {

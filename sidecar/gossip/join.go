@@ -2,6 +2,7 @@ package gossip
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"time"
@@ -27,8 +28,7 @@ func (g *Gossip) join(ctx context.Context, list *memberlist.Memberlist) error {
 	wait.InitialInterval, wait.MaxInterval = 500*time.Millisecond, rejoinEvery
 	told, joined := false, false
 	for {
-		missing := g.missing(ctx)
-		err := g.tryJoin(ctx, list, missing)
+		err := g.tryJoin(ctx, list)
 		if !joined && err == nil {
 			joined = true
 			close(g.joined)
@@ -37,10 +37,10 @@ func (g *Gossip) join(ctx context.Context, list *memberlist.Memberlist) error {
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case g.peers.alive() > 0 || len(missing) == 0:
+		case g.peers.alive() > 0 || err == nil:
 			next = max(next, rejoinEvery)
 			told = false
-		case err != nil && !told:
+		case !told:
 			told = true // once: the rest is the same
 			g.log.WarnContext(ctx, "no seed answers; this host goes on alone and keeps trying", "seeds", g.cfg.Seeds, "err", err)
 		}
@@ -55,11 +55,13 @@ func (g *Gossip) join(ctx context.Context, list *memberlist.Memberlist) error {
 // Joined is closed once a seed has told all that it knows, or there is none to ask.
 func (g *Gossip) Joined() <-chan struct{} { return g.joined }
 
-// tryJoin returns when the attempt, which cannot be cancelled, has ended, or
+// tryJoin joins the seeds that are not members yet; it is enough that one
+// answers. It returns when the attempt, which cannot be cancelled, has ended, or
 // leaves it behind when ctx does: tcpTimeout ends it.
-func (g *Gossip) tryJoin(ctx context.Context, list *memberlist.Memberlist, seeds []string) error {
+func (g *Gossip) tryJoin(ctx context.Context, list *memberlist.Memberlist) error {
+	seeds, err := g.missing(ctx)
 	if len(seeds) == 0 {
-		return nil
+		return err
 	}
 	done := make(chan error, 1)
 	go func() {
@@ -74,30 +76,30 @@ func (g *Gossip) tryJoin(ctx context.Context, list *memberlist.Memberlist, seeds
 	}
 }
 
-// missing returns the addresses of the seeds that are neither members nor this host.
-func (g *Gossip) missing(ctx context.Context) []string {
+// missing returns the addresses of the seeds that are neither members nor this
+// host. The error is about those that have no address.
+func (g *Gossip) missing(ctx context.Context) (addresses []string, err error) {
 	port := fmt.Sprint(7946)
 	if g.cfg.BindPort > 0 {
 		port = fmt.Sprint(g.cfg.BindPort)
 	}
-	var out []string
 	for _, seed := range g.cfg.Seeds {
-		host, p, err := net.SplitHostPort(seed)
-		if err != nil {
+		host, p, splitErr := net.SplitHostPort(seed)
+		if splitErr != nil {
 			host, p = seed, port
 		}
 		lookup, cancel := context.WithTimeout(ctx, tcpTimeout)
-		ips, err := net.DefaultResolver.LookupHost(lookup, host)
+		ips, lookupErr := net.DefaultResolver.LookupHost(lookup, host)
 		cancel()
-		if err != nil {
-			g.log.DebugContext(ctx, "a seed has no address", "seed", seed, "err", err)
+		if lookupErr != nil {
+			err = errors.Join(err, fmt.Errorf("seed %s: %w", seed, lookupErr))
 			continue
 		}
 		for _, ip := range ips {
 			if addr := net.JoinHostPort(ip, p); !g.peers.isAlive(addr) {
-				out = append(out, addr)
+				addresses = append(addresses, addr)
 			}
 		}
 	}
-	return out
+	return addresses, err
 }

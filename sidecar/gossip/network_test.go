@@ -18,6 +18,7 @@ type network struct {
 	nodes map[string]*transport // by host:port
 	loss  float64               // of packets, 0 to 1
 	side  map[string]int        // what has different sides does not reach each other
+	hangs bool                  // who dials the other side hears nothing, instead of being refused
 	rand  *rand.Rand
 }
 
@@ -53,6 +54,23 @@ func (n *network) cut(side int, hosts ...*transport) {
 	}
 }
 
+// hang has hosts that cannot be reached say nothing to who dials them, or refuse at once.
+func (n *network) hang(on bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.hangs = on
+}
+
+// silence is how long somebody waits for a host that cannot be reached.
+func (n *network) silence(limit time.Duration) time.Duration {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.hangs {
+		return limit
+	}
+	return 0
+}
+
 // reach returns the host with the address, nil if from cannot reach it.
 func (n *network) reach(from *transport, to string, packet bool) *transport {
 	n.mu.Lock()
@@ -82,9 +100,10 @@ func (t *transport) WriteTo(b []byte, addr string) (time.Time, error) {
 	return now, nil
 }
 
-func (t *transport) DialTimeout(addr string, _ time.Duration) (net.Conn, error) {
+func (t *transport) DialTimeout(addr string, limit time.Duration) (net.Conn, error) {
 	to := t.net.reach(t, addr, false)
 	if to == nil {
+		time.Sleep(t.net.silence(limit))
 		return nil, errors.New("no route to " + addr)
 	}
 	near, far := net.Pipe()
