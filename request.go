@@ -65,11 +65,15 @@ type Settings struct {
 	Environment        string            `json:"environment,omitempty"`
 	Instances          int               `json:"instances"`
 	RequiredAttributes map[string]string `json:"requiredAttributes,omitempty"`
+	Group              string            `json:"group,omitempty"`
+	ReadWriteGroups    []string          `json:"readWriteGroups,omitempty"`
+	ReadOnlyGroups     []string          `json:"readOnlyGroups,omitempty"`
 }
 
 // Settings returns the settings of r.
 func (r *Request) Settings() *Settings {
-	return &Settings{Service: r.Service, Environment: r.Environment, Instances: r.Instances, RequiredAttributes: r.RequiredAttributes}
+	return &Settings{Service: r.Service, Environment: r.Environment, Instances: r.Instances, RequiredAttributes: r.RequiredAttributes,
+		Group: r.Group, ReadWriteGroups: r.ReadWriteGroups, ReadOnlyGroups: r.ReadOnlyGroups}
 }
 
 // As returns a copy of the request as deploy d wants it: with the settings that
@@ -79,6 +83,7 @@ func (r *Request) As(d *Deploy) *Request {
 	if d != nil && d.Settings != nil {
 		s := d.Settings
 		c.Service, c.Environment, c.Instances, c.RequiredAttributes = s.Service, s.Environment, s.Instances, s.RequiredAttributes
+		c.Group, c.ReadWriteGroups, c.ReadOnlyGroups = s.Group, s.ReadWriteGroups, s.ReadOnlyGroups
 	}
 	return &c
 }
