@@ -132,6 +132,7 @@ func (s *Scheduler) proxy() http.Handler {
 	transport := &http.Transport{
 		DialContext:         (&net.Dialer{Timeout: 3 * time.Second}).DialContext,
 		TLSHandshakeTimeout: 3 * time.Second,
+		ForceAttemptHTTP2:   true, // which a TLS configuration of our own switches off, though it offers it
 		MaxIdleConnsPerHost: 32,
 		IdleConnTimeout:     time.Minute,
 	}
