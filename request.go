@@ -70,6 +70,11 @@ type Settings struct {
 	ReadOnlyGroups     []string          `json:"readOnlyGroups,omitempty"`
 }
 
+// Grouped reports whether r names any group.
+func (r *Request) Grouped() bool {
+	return r.Group != "" || len(r.ReadWriteGroups)+len(r.ReadOnlyGroups) > 0
+}
+
 // Settings returns the settings of r.
 func (r *Request) Settings() *Settings {
 	return &Settings{Service: r.Service, Environment: r.Environment, Instances: r.Instances, RequiredAttributes: r.RequiredAttributes,

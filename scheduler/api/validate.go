@@ -78,6 +78,7 @@ func validate(b *client.DeployBody) error {
 	*r = pancake.Request{
 		ID: r.ID, Service: r.Service, Environment: r.Environment, Type: r.Type, State: pancake.RequestActive,
 		Instances: r.Instances, RequiredAttributes: r.RequiredAttributes,
+		Group: r.Group, ReadWriteGroups: r.ReadWriteGroups, ReadOnlyGroups: r.ReadOnlyGroups,
 	}
 	*d = pancake.Deploy{
 		ID: d.ID, RequestID: r.ID, Tag: d.Tag, User: d.User, Container: d.Container, Resources: d.Resources,
