@@ -75,8 +75,12 @@ func (l *logs) run(ctx context.Context, name, environment string) error {
 	view, err := resolveRequest(ctx, l.client, name, environment)
 	if pancake.KindOf(err) == pancake.NotFound && strings.Contains(name, "-") {
 		// The ids of tasks have dashes, those of requests have none.
-		if task, taskErr := l.client.Task(ctx, name); taskErr == nil {
+		task, taskErr := l.client.Task(ctx, name)
+		if taskErr == nil {
 			return l.oneTask(ctx, task)
+		}
+		if pancake.KindOf(taskErr) == pancake.Forbidden {
+			return taskErr
 		}
 	}
 	if err != nil {

@@ -43,14 +43,20 @@ environments:
   dev: {}
 `
 
+// writeSecretSpec writes it into the folder.
 func writeSecretSpec(t *testing.T, dir string) {
 	t.Helper()
 	text := fmt.Sprintf(secretSpec, secretService, secretValue)
 	if err := os.WriteFile(filepath.Join(dir, secretService+".yml"), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// removeContainers removes what is left of a request when all that the test starts
+// after this call has ended: agents would start it again.
+func removeContainers(t *testing.T, request string) {
 	t.Cleanup(func() {
-		for _, c := range containers(t, "dev_"+secretService) {
+		for _, c := range containers(t, request) {
 			docker(t, "rm", "-f", c.ID)
 		}
 	})
@@ -67,6 +73,7 @@ func agentArgs(h, scheduler host, dir, seed string, more ...string) []string {
 // TestInsecure shows that a capture finds what it looks for: without encryption
 // service name and value can be read on the way from host to host.
 func TestInsecure(t *testing.T) {
+	removeContainers(t, "dev_"+secretService)
 	a, b := twoHosts(t)
 	dir := t.TempDir()
 	writeSecretSpec(t, dir)
@@ -88,6 +95,7 @@ func TestInsecure(t *testing.T) {
 // TestSecure is TestInsecure with what is on by default, and with those who try
 // to get in.
 func TestSecure(t *testing.T) {
+	removeContainers(t, "dev_"+secretService)
 	a, b := twoHosts(t)
 	dir := t.TempDir()
 	writeSecretSpec(t, dir)

@@ -12,12 +12,14 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/pancake-stack/pancake"
 	"github.com/pancake-stack/pancake/internal/identity"
 	"github.com/pancake-stack/pancake/jobspec"
 	"github.com/pancake-stack/pancake/scheduler/client"
@@ -34,6 +36,9 @@ type secured struct {
 	trusted atomic.Pointer[identity.Bundle]
 }
 
+// agentIPs are where they are; each names its data directory, too.
+var agentIPs = []string{"127.0.0.6", "127.0.0.7"}
+
 func newSecured(t *testing.T) *secured {
 	t.Helper()
 	s := &secured{t: t, home: t.TempDir()}
@@ -46,9 +51,8 @@ func newSecured(t *testing.T) *secured {
 	s.operator(loginArgs(t, scheduler, data, s.url)...)
 	s.fetchTrust()
 	token := strings.TrimSpace(s.operator("token", "create", "--agent", "--uses", "2"))
-	ips := []string{"127.0.0.6", "127.0.0.7"}
-	gossip := []string{freeAddr(t, ips[0]), freeAddr(t, ips[1])}
-	for i, ip := range ips {
+	gossip := []string{freeAddr(t, agentIPs[0]), freeAddr(t, agentIPs[1])}
+	for i, ip := range agentIPs {
 		s.sides = append(s.sides, freeAddr(t, "127.0.0.1"))
 		p := start(t, "agent", "--secure", "--join", token, "--data-dir", filepath.Join(s.home, ip), "--hostname", "node-"+ip, "--advertise", ip,
 			"--scheduler", grpcAddr, "--http", s.sides[i], "--gossip", gossip[i], "--seeds", gossip[1-i],
@@ -193,14 +197,29 @@ func (s *secured) members() {
 	}
 }
 
+// certified waits until each agent has a certificate of a CA that is trusted now, and
+// trusts no other CA.
+func (s *secured) certified() {
+	s.t.Helper()
+	for _, ip := range agentIPs {
+		eventually(s.t, time.Minute, "a certificate on "+ip, func() error {
+			leaf, err := identity.Files{Dir: filepath.Join(s.home, ip, "identity")}.Load()
+			if err != nil {
+				return err
+			}
+			if !leaf.Bundle.Equal(*s.trusted.Load()) {
+				return fmt.Errorf("it trusts %v, the scheduler %v", leaf.Bundle.Fingerprints(), s.trustedNow())
+			}
+			_, err = leaf.Check(time.Now())
+			return err
+		})
+	}
+}
+
 func TestRotation(t *testing.T) {
+	removeContainers(t, "dev_turn")
 	s := newSecured(t)
 	dir := spec(t, "turn", 2)
-	t.Cleanup(func() {
-		for _, c := range containers(t, "dev_turn") {
-			docker(t, "rm", "-f", c.ID)
-		}
-	})
 	if out, errs, code := s.as("", dir, "release", "turn", "-e", "dev", "-t", "1"); code != 0 {
 		t.Fatalf("release: %s%s", out, errs)
 	}
@@ -214,7 +233,8 @@ func TestRotation(t *testing.T) {
 		t.Fatalf("tasks: %v, %v", tasks, err)
 	}
 	s.members()
-	before, sessions := s.trustedNow(), s.sessions()
+	before, keys, sessions := s.trustedNow(), s.gossipKeys(), s.sessions()
+	s.certified()
 	f := s.startFlow(token, tasks[0].ID)
 
 	for _, step := range [][]string{{}, {"--continue"}, {"--continue"}} {
@@ -231,6 +251,10 @@ func TestRotation(t *testing.T) {
 	if f.failed.Load() > 0 || f.dropped.Load() > 0 || s.sessions() != sessions {
 		t.Errorf("first failure: %v", f.first)
 	}
+	s.certified() // by the new CA, which alone is trusted now
+	if after := s.gossipKeys(); len(after) != 1 || slices.Contains(keys, after[0]) {
+		t.Errorf("gossip keys before %v, after %v", keys, after)
+	}
 	if after := s.trustedNow(); after == before || strings.Contains(after, before) {
 		t.Errorf("CAs before %s, after %s", before, after)
 	}
@@ -240,16 +264,22 @@ func TestRotation(t *testing.T) {
 // trustedNow are the fingerprints of the CAs that are trusted.
 func (s *secured) trustedNow() string { return fmt.Sprint(s.trusted.Load().Fingerprints()) }
 
+// gossipKeys are the ids of the gossip keys there are now.
+func (s *secured) gossipKeys() []string {
+	s.t.Helper()
+	var view client.GossipView
+	if err := json.Unmarshal([]byte(s.operator("gossip-key", "show", "-o", "json")), &view); err != nil {
+		s.t.Fatal(err)
+	}
+	return view.KeyIDs
+}
+
 // TestRoles shows what tokens may not do, and that the audit log tells.
 func TestRoles(t *testing.T) {
+	const request = "dev_owned"
+	removeContainers(t, request)
 	s := newSecured(t)
 	dir := spec(t, "owned", 1)
-	t.Cleanup(func() {
-		for _, c := range containers(t, "dev_owned") {
-			docker(t, "rm", "-f", c.ID)
-		}
-	})
-	const request = "dev_owned"
 	text, err := os.ReadFile(filepath.Join(s.home, "scheduler", "operator.token"))
 	if err != nil {
 		t.Fatal(err)
@@ -283,12 +313,16 @@ func TestRoles(t *testing.T) {
 		{"makes tokens", own, []string{"token", "create", "--role", "operator"}, 4},
 		{"reads the audit log", own, []string{"audit"}, 4},
 		{"rotates the CA", own, []string{"ca", "rotate"}, 4},
-		{"of another group reads logs", other, []string{"logs", task}, 4},
+		{"of another group reads logs by the CLI", other, []string{"logs", task}, 4},
 		{"of another group reads the request", other, []string{"status", request}, 4},
 	} {
 		if out, errs, code := s.as(test.token, dir, test.args...); code != test.code {
 			t.Errorf("a viewer that %s: exit code %d, want %d\n%s%s", test.name, code, test.code, out, errs)
 		}
+	}
+	err = s.client(other, false).Logs(t.Context(), task, 1, false, func(client.LogLine) error { return nil })
+	if pancake.KindOf(err) != pancake.Forbidden {
+		t.Errorf("a viewer of another group reads logs: %v", err)
 	}
 	if n := len(containers(t, request)); n != 1 {
 		t.Errorf("%d containers run", n)
@@ -299,7 +333,7 @@ func TestRoles(t *testing.T) {
 
 	for subject, actions := range map[string][]string{
 		ownSubject:   {"deploy", "scale", "delete", "tokens", "audit", "ca"},
-		otherSubject: {"logs"},
+		otherSubject: {"logs", "read"},
 	} {
 		out := s.operator("audit", "--subject", subject, "--result", "denied", "-o", "json")
 		var entries []client.AuditEntry
