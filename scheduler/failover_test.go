@@ -136,6 +136,11 @@ func TestUnknownTasksAreStoppedAndStaleStatusesIgnored(t *testing.T) {
 	s.ready(t, 1)
 	s.release(t, body("1", 1))
 	id := a.running()[0]
+	eventually(t, "all that the agent has sent is acknowledged", func() bool {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		return a.acked[id] == a.tasks[id].Sequence
+	})
 	a.set(func() { a.acked[id] = 0 })
 	a.send(id, pancake.TaskStatus{State: pancake.TaskFailed, Sequence: 1})
 	eventually(t, "the stale status is acknowledged", func() bool {
