@@ -77,8 +77,10 @@ func (r *Request) Grouped() bool {
 
 // Settings returns the settings of r.
 func (r *Request) Settings() *Settings {
-	return &Settings{Service: r.Service, Environment: r.Environment, Instances: r.Instances, RequiredAttributes: r.RequiredAttributes,
-		Group: r.Group, ReadWriteGroups: r.ReadWriteGroups, ReadOnlyGroups: r.ReadOnlyGroups}
+	return &Settings{
+		Service: r.Service, Environment: r.Environment, Instances: r.Instances, RequiredAttributes: r.RequiredAttributes,
+		Group: r.Group, ReadWriteGroups: r.ReadWriteGroups, ReadOnlyGroups: r.ReadOnlyGroups,
+	}
 }
 
 // As returns a copy of the request as deploy d wants it: with the settings that
