@@ -18,6 +18,9 @@ const (
 	Unavailable Kind = "unavailable" // a part that is needed does not answer; worth a retry
 	Failed      Kind = "failed"      // it was tried and did not work out, for example a deploy
 	Internal    Kind = "internal"    // a defect of ours
+
+	Unauthenticated Kind = "unauthenticated" // nobody can tell who asks: no credential, or one that is not good
+	Forbidden       Kind = "forbidden"       // it is known who asks, and the answer is no
 )
 
 // Error is a failure with a kind and a text that says what is wrong and what

@@ -45,6 +45,12 @@ type Request struct {
 	// calls them requiredSlaveAttributes.
 	RequiredAttributes map[string]string `json:"requiredAttributes,omitempty"`
 
+	// Group and ReadWriteGroups may read and change it, ReadOnlyGroups may read it.
+	// When the first two are empty it belongs to nobody, and so to all.
+	Group           string   `json:"group,omitempty"`
+	ReadWriteGroups []string `json:"readWriteGroups,omitempty"`
+	ReadOnlyGroups  []string `json:"readOnlyGroups,omitempty"`
+
 	// ActiveDeploy is the deploy that serves; PendingDeploy the one on its way in.
 	ActiveDeploy  string `json:"activeDeploy,omitempty"`
 	PendingDeploy string `json:"pendingDeploy,omitempty"`
@@ -59,11 +65,22 @@ type Settings struct {
 	Environment        string            `json:"environment,omitempty"`
 	Instances          int               `json:"instances"`
 	RequiredAttributes map[string]string `json:"requiredAttributes,omitempty"`
+	Group              string            `json:"group,omitempty"`
+	ReadWriteGroups    []string          `json:"readWriteGroups,omitempty"`
+	ReadOnlyGroups     []string          `json:"readOnlyGroups,omitempty"`
+}
+
+// Grouped reports whether r names any group.
+func (r *Request) Grouped() bool {
+	return r.Group != "" || len(r.ReadWriteGroups)+len(r.ReadOnlyGroups) > 0
 }
 
 // Settings returns the settings of r.
 func (r *Request) Settings() *Settings {
-	return &Settings{Service: r.Service, Environment: r.Environment, Instances: r.Instances, RequiredAttributes: r.RequiredAttributes}
+	return &Settings{
+		Service: r.Service, Environment: r.Environment, Instances: r.Instances, RequiredAttributes: r.RequiredAttributes,
+		Group: r.Group, ReadWriteGroups: r.ReadWriteGroups, ReadOnlyGroups: r.ReadOnlyGroups,
+	}
 }
 
 // As returns a copy of the request as deploy d wants it: with the settings that
@@ -73,6 +90,7 @@ func (r *Request) As(d *Deploy) *Request {
 	if d != nil && d.Settings != nil {
 		s := d.Settings
 		c.Service, c.Environment, c.Instances, c.RequiredAttributes = s.Service, s.Environment, s.Instances, s.RequiredAttributes
+		c.Group, c.ReadWriteGroups, c.ReadOnlyGroups = s.Group, s.ReadWriteGroups, s.ReadOnlyGroups
 	}
 	return &c
 }

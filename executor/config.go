@@ -18,6 +18,7 @@ import (
 	"github.com/pancake-stack/pancake"
 	"github.com/pancake-stack/pancake/executor/checkpoint"
 	"github.com/pancake-stack/pancake/executor/docker"
+	"github.com/pancake-stack/pancake/internal/agentlink"
 )
 
 // Config is everything an executor needs to know.
@@ -28,6 +29,9 @@ type Config struct {
 	SchedulerAddrs []string
 	// Credentials secure the link to the scheduler. Default: none, in clear.
 	Credentials credentials.TransportCredentials
+	// TakeCredentials gets what the scheduler sends over the link when the CAs or the
+	// gossip keys of the cluster change. It must not block. Default: they are ignored.
+	TakeCredentials func(context.Context, *agentlink.Credentials) error
 
 	// AgentID overrides the id kept in DataDir.
 	AgentID string

@@ -35,17 +35,24 @@ type scheduler struct {
 	enough   map[string]bool // streams to end at their next chunk
 }
 
+// newScheduler runs a scheduler in clear.
 func newScheduler(t *testing.T) *scheduler {
+	return serveScheduler(t, grpc.EmptyServerOption{}, func(*grpc.Server) {})
+}
+
+// serveScheduler runs a scheduler; more registers further services with it.
+func serveScheduler(t *testing.T, creds grpc.ServerOption, more func(*grpc.Server)) *scheduler {
 	t.Helper()
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	s := &scheduler{
-		t: t, addr: lis.Addr().String(), srv: grpc.NewServer(agentlink.ServerOptions()...),
+		t: t, addr: lis.Addr().String(), srv: grpc.NewServer(append(agentlink.ServerOptions(), creds)...),
 		statuses: map[string][]pancake.TaskStatus{}, chunks: map[string][]*agentlink.StreamChunk{}, enough: map[string]bool{},
 	}
 	agentlink.RegisterAgentLinkServer(s.srv, s)
+	more(s.srv)
 	go s.srv.Serve(lis)
 	t.Cleanup(s.srv.Stop)
 	return s

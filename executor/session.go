@@ -3,16 +3,18 @@ package executor
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"maps"
 	"sync"
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/status"
 
 	"github.com/pancake-stack/pancake"
 	"github.com/pancake-stack/pancake/executor/checkpoint"
+	"github.com/pancake-stack/pancake/executor/membership"
 	"github.com/pancake-stack/pancake/internal/agentlink"
+	"github.com/pancake-stack/pancake/internal/identity"
 )
 
 // Times of the link to the scheduler.
@@ -33,7 +35,7 @@ const (
 // goes round the addresses, and straight to a leader that it is told of.
 func (n *node) link(ctx context.Context) {
 	wait := newBackOff(firstReconnect, lastReconnect)
-	leader, warned, redirects := "", false, 0
+	leader, warned, refused, redirects := "", false, false, 0
 	for try := 0; ctx.Err() == nil; try++ {
 		addr := cmp.Or(leader, n.cfg.SchedulerAddrs[try%len(n.cfg.SchedulerAddrs)])
 		var registered bool
@@ -44,16 +46,17 @@ func (n *node) link(ctx context.Context) {
 		}
 		if registered {
 			wait.Reset()
-			warned, redirects = false, 0
+			warned, refused, redirects = false, false, 0
 		}
 		if leader != "" && redirects < maxRedirects {
 			redirects++
 			continue
 		}
 		redirects = 0
-		if !warned {
+		denied := identity.ReasonOf(err) != "" && !refused // news even after a warning
+		if !warned || denied {
 			n.log.WarnContext(ctx, "no link to the scheduler; trying again", "scheduler", addr, "err", err)
-			warned = true
+			warned, refused = true, refused || denied
 		}
 		sleep(ctx, wait.NextBackOff())
 	}
@@ -126,7 +129,7 @@ func broken(ctx context.Context, err error) error {
 	if cause := context.Cause(ctx); cause != nil {
 		return cause
 	}
-	return pancake.Errorf(pancake.Unavailable, "link to the scheduler: %s: %w", status.Convert(err).Message(), err)
+	return fmt.Errorf("link to the scheduler: %w", membership.Explain(err))
 }
 
 // session is one registered link. Its goroutine alone sends.
@@ -259,6 +262,13 @@ func (s *session) obey(ctx context.Context, m *agentlink.SchedulerMessage) {
 		s.node.reconcile(m.Reconcile.GetTaskIds())
 	case *agentlink.SchedulerMessage_OpenStream:
 		s.openStream(ctx, m.OpenStream)
+	case *agentlink.SchedulerMessage_Credentials:
+		if s.node.cfg.TakeCredentials == nil {
+			return // a plain node has no use for them
+		}
+		if err := s.node.cfg.TakeCredentials(ctx, m.Credentials); err != nil {
+			s.node.log.ErrorContext(ctx, "credentials from the scheduler not taken", "err", err)
+		}
 	}
 }
 

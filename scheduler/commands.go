@@ -80,6 +80,9 @@ func (l *lead) submit(body client.DeployBody) (client.DeployView, error) {
 		return out, err
 	}
 	before := 0
+	if old != nil && !r.Grouped() {
+		r.Group, r.ReadWriteGroups, r.ReadOnlyGroups = old.Group, old.ReadWriteGroups, old.ReadOnlyGroups // not given up by saying nothing
+	}
 	d.Settings = r.Settings()
 	r.Created = l.now
 	if old != nil {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/pancake-stack/pancake"
@@ -34,6 +35,9 @@ type fakeAgent struct {
 	sticky   bool // ignores kills
 	dead     []string
 	logs     []string
+	creds    credentials.TransportCredentials // insecure.NewCredentials if nil
+	shared   []*agentlink.Credentials         // what it was told
+	sessions int
 	out      chan *agentlink.AgentMessage
 	stop     context.CancelFunc
 	stopped  chan struct{}
@@ -91,7 +95,11 @@ func (a *fakeAgent) halt() {
 func (a *fakeAgent) session(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	conn, err := grpc.NewClient(a.scheduler, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	creds := a.creds
+	if creds == nil {
+		creds = insecure.NewCredentials()
+	}
+	conn, err := grpc.NewClient(a.scheduler, grpc.WithTransportCredentials(creds))
 	if err != nil {
 		a.t.Error(err)
 		return
@@ -105,6 +113,7 @@ func (a *fakeAgent) session(ctx context.Context) {
 	out := make(chan *agentlink.AgentMessage, 1000)
 	a.mu.Lock()
 	a.out = out
+	a.sessions++
 	reg := agentlink.NewRegister(a.info, a.tasks)
 	a.mu.Unlock()
 	if stream.Send(&agentlink.AgentMessage{Message: &agentlink.AgentMessage_Register{Register: reg}}) != nil {
@@ -182,6 +191,8 @@ func (a *fakeAgent) take(ctx context.Context, link agentlink.AgentLinkClient, m 
 		if s := a.tasks[id]; s.State.Terminal() && a.acked[id] >= s.Sequence {
 			delete(a.tasks, id)
 		}
+	case m.GetCredentials() != nil:
+		a.shared = append(a.shared, m.GetCredentials())
 	case m.GetOpenStream() != nil:
 		go a.stream(ctx, link, m.GetOpenStream())
 	}

@@ -84,7 +84,7 @@ func newLead(s *Scheduler, term state.Term, st *state.State) *lead {
 		evacuate: float64(s.cfg.ReplacementBurst),
 	}
 	l.began = time.Now()
-	l.handler = api.New(l, s.links, l.events)
+	l.handler = s.api(l)
 	l.restore()
 	return l
 }

@@ -20,11 +20,13 @@ import (
 	"github.com/cenkalti/backoff/v5"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 
 	"github.com/pancake-stack/pancake"
 	"github.com/pancake-stack/pancake/internal/agentlink"
 	"github.com/pancake-stack/pancake/internal/serve"
 	"github.com/pancake-stack/pancake/scheduler/agents"
+	"github.com/pancake-stack/pancake/scheduler/guard"
 	"github.com/pancake-stack/pancake/scheduler/state"
 )
 
@@ -62,6 +64,8 @@ type Config struct {
 	// Replacements is how many tasks of lost agents are replaced per second, once
 	// ReplacementBurst have been at once. Default 50 and 200.
 	Replacements, ReplacementBurst int
+	// Guard, if set, makes the scheduler secure: TLS, and who may do what. Run runs it.
+	Guard *guard.Guard
 	// Log defaults to slog.Default.
 	Log *slog.Logger
 }
@@ -90,26 +94,48 @@ func New(cfg Config) (*Scheduler, error) {
 	cfg.ReplacementBurst = cmp.Or(cfg.ReplacementBurst, 200)
 	cfg.Log = cmp.Or(cfg.Log, slog.Default())
 	s := &Scheduler{cfg: cfg, log: cfg.Log}
-	s.links = agents.New(agents.Config{Leader: s.leaderGRPC, Heartbeat: cfg.Heartbeat})
+	links := agents.Config{Leader: s.leaderGRPC, Heartbeat: cfg.Heartbeat}
+	if cfg.Guard != nil {
+		links.Security = cfg.Guard
+	}
+	s.links = agents.New(links)
 	s.metrics = newMetrics(s)
+	if cfg.Guard != nil {
+		s.metrics.registry.MustRegister(cfg.Guard.Metrics())
+		cfg.Guard.Watch(guard.Watcher{Changed: s.links.Share, Revoked: s.links.Drop})
+	}
 	return s, nil
 }
 
 // Run serves until ctx ends, and returns its error.
 func (s *Scheduler) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return serve.Run(ctx, s.cfg.HTTP, s.handler(), s.log) })
+	if s.cfg.Guard != nil {
+		g.Go(func() error { return s.cfg.Guard.Run(ctx) })
+	}
+	g.Go(func() error { return serve.Run(ctx, s.listener(), s.handler(), s.log) })
 	g.Go(func() error { return s.serveAgents(ctx) })
 	g.Go(func() error { return s.observe(ctx) })
 	g.Go(func() error { return s.campaign(ctx) })
 	return g.Wait()
 }
 
+// maxStreams is how many streams one agent may have at a time: its session, and
+// the logs that people read of it.
+const maxStreams = 256
+
 // serveAgents runs the gRPC server. A connection that is dead without a word
 // is noticed within 15 s.
 func (s *Scheduler) serveAgents(ctx context.Context) error {
-	srv := grpc.NewServer(agentlink.ServerOptions()...)
+	opts := agentlink.ServerOptions()
+	if s.cfg.Guard != nil {
+		opts = append(opts, grpc.Creds(credentials.NewTLS(s.cfg.Guard.ServerTLS())), grpc.MaxConcurrentStreams(maxStreams))
+	}
+	srv := grpc.NewServer(opts...)
 	agentlink.RegisterAgentLinkServer(srv, s.links)
+	if s.cfg.Guard != nil {
+		agentlink.RegisterIdentityServer(srv, s.cfg.Guard.Identity())
+	}
 	done := context.AfterFunc(ctx, srv.Stop) // sessions have no end of their own to wait for
 	defer done()
 	if err := srv.Serve(s.cfg.GRPC); err != nil && ctx.Err() == nil {

@@ -39,7 +39,7 @@ type Config struct {
 	// Seeds are some other hosts of the cluster, as host or host:port. They need not be up.
 	Seeds []string
 	// GossipKeys encrypt gossip with AES: 16, 24 or 32 bytes each, the first to
-	// encrypt with, all to decrypt with. Default: no encryption.
+	// encrypt with, all to decrypt with. SetGossipKeys replaces them. Default: no encryption.
 	GossipKeys [][]byte
 	// PushPullInterval is how often everything is compared with one peer. Default 20 s.
 	PushPullInterval time.Duration

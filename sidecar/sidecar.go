@@ -110,6 +110,12 @@ func (s *Sidecar) Ready(ctx context.Context) error {
 	return nil
 }
 
+// SetGossipKeys replaces the keys that gossip is encrypted with, also while Run works:
+// the first encrypts, all decrypt. A new key goes second on all hosts before it goes first
+// on any, and the old one stays until it encrypts nowhere; then no member is lost. It
+// fails with Invalid for what is no key, and with Conflict when gossip began in clear.
+func (s *Sidecar) SetGossipKeys(keys [][]byte) error { return s.gossip.SetKeys(keys) }
+
 // notReady says what this Sidecar waits for, nil for nothing.
 func (s *Sidecar) notReady() error {
 	select {

@@ -26,7 +26,8 @@ type node struct {
 	t    *testing.T
 	name string
 	*client.Client
-	stop func()
+	SetGossipKeys func([][]byte) error
+	stop          func()
 }
 
 // start runs a Sidecar on the loopback address ip until the test ends.
@@ -62,7 +63,7 @@ func start(t *testing.T, name, ip string, change func(*sidecar.Config)) *node {
 	if err := s.Ready(ready); err != nil {
 		t.Fatalf("%s is not ready: %v", name, err)
 	}
-	return &node{t: t, name: name, Client: &client.Client{URL: "http://" + ln.Addr().String()}, stop: stop}
+	return &node{t: t, name: name, Client: &client.Client{URL: "http://" + ln.Addr().String()}, SetGossipKeys: s.SetGossipKeys, stop: stop}
 }
 
 // address is where the node's gossip listens.

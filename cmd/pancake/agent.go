@@ -1,9 +1,7 @@
 package main
 
 import (
-	"cmp"
 	"context"
-	"net"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -11,6 +9,7 @@ import (
 
 	"github.com/pancake-stack/pancake/executor"
 	"github.com/pancake-stack/pancake/executor/docker"
+	"github.com/pancake-stack/pancake/executor/membership"
 	"github.com/pancake-stack/pancake/internal/lifecycle"
 	"github.com/pancake-stack/pancake/internal/serve"
 	"github.com/pancake-stack/pancake/sidecar"
@@ -28,6 +27,8 @@ type agentFlags struct {
 	dataDir     string
 	drain       time.Duration
 	foreign     bool
+	join        string
+	secure      bool
 	insecure    bool
 }
 
@@ -39,9 +40,15 @@ func newAgentCommand(env *environment) *cobra.Command {
 		Long: `Run a node. Its executor dials the scheduler, offers what the machine has, and
 runs tasks as Docker containers; its Sidecar checks them, and tells all other
 nodes by gossip. A restart leaves the containers alone and finds them again.
-Without a scheduler all goes on as it is; the agent keeps dialling.`,
+Without a scheduler all goes on as it is; the agent keeps dialling.
+
+A node that others can reach joins the cluster with a token from "pancake token
+create --agent": it gets a certificate, with which it knows the scheduler and the
+scheduler knows it, and the keys that gossip is encrypted with. It keeps them under
+--data-dir, so that a restart needs no token, and renews them by itself.`,
 		Example: examples(
 			"pancake agent --scheduler 127.0.0.1:7098",
+			"pancake agent --scheduler 10.0.0.1:7098 --advertise 10.0.0.2 --join @/run/join-token",
 			"pancake agent --advertise 127.0.0.2 --hostname node-2 --data-dir .pancake/node-2 \\",
 			"    --attributes 'rack:r1' --resources 'cpus:1;mem:512' --seeds 127.0.0.3:7946",
 		),
@@ -58,15 +65,15 @@ Without a scheduler all goes on as it is; the agent keeps dialling.`,
 	f.addNode(flags)
 	flags.StringVar(&f.scheduler, "scheduler", "127.0.0.1:7098", "`addresses` that the schedulers listen on for agents, host:port,…")
 	flags.StringVar(&f.advertise, "advertise", "127.0.0.1", "`IP` address at which others reach this node and its tasks")
-	flags.StringVar(&f.http, "http", "", "`address` that the Sidecar's API listens on (default: port 7777 of --advertise)")
+	flags.StringVar(&f.http, "http", "", "`address` that the Sidecar's API listens on (default: port 7777 of --advertise; of a secure node 127.0.0.1:7777)")
 	flags.StringVar(&f.gossip, "gossip", "", "`address` that gossip listens on (default: port 7946 of --advertise)")
 	flags.StringVar(&f.seeds, "seeds", "", "`addresses` of some other nodes' gossip, host:port,…; they need not be up")
-	flags.StringVar(&f.clusterName, "cluster-name", "default", "`name` of the gossip cluster; nodes of another are ignored")
+	flags.StringVar(&f.clusterName, "cluster-name", "default", "`name` of the cluster; nodes and schedulers of another are not talked to")
 	flags.StringVar(&f.domain, "domain", "localhost", "`domain` below which services are routed: <service>.<domain>")
 	flags.StringVar(&f.dataDir, "data-dir", ".pancake/agent", "`directory` for what must survive a restart")
 	flags.DurationVar(&f.drain, "drain", 10*time.Second, "`time` that traffic gets to move away before a task is stopped")
 	flags.BoolVar(&f.foreign, "foreign-containers", true, "also announce containers that Pancake did not start")
-	flags.BoolVar(&f.insecure, "insecure", false, insecureHelp)
+	f.addIdentity(flags)
 	return cmd
 }
 
@@ -75,9 +82,7 @@ func runAgent(ctx context.Context, env *environment, getenv func(string) string,
 	if err != nil {
 		return err
 	}
-	f.http = cmp.Or(f.http, net.JoinHostPort(f.advertise, "7777"))
-	f.gossip = cmp.Or(f.gossip, net.JoinHostPort(f.advertise, "7946"))
-	if err := loopbackOnly(f.insecure, map[string]string{"advertise": f.advertise, "http": f.http, "gossip": f.gossip}); err != nil {
+	if err := f.settle(); err != nil {
 		return err
 	}
 	dir, err := openDataDir(f.dataDir, "agent")
@@ -100,11 +105,16 @@ type node struct {
 	sidecarURL string
 	executor   *executor.Executor
 	sidecar    *sidecar.Sidecar
+	member     *membership.Member // nil when the node is not secure
 }
 
 // parts are the Sidecar first, for the executor learns its tasks' health there.
 func (n *node) parts(say func(string, ...any)) []lifecycle.Part {
-	return []lifecycle.Part{sidecarPart(n.sidecar), executorPart(n.executor, say)}
+	parts := []lifecycle.Part{sidecarPart(n.sidecar)}
+	if n.member != nil {
+		parts = append(parts, lifecycle.Part{Name: "identity", Run: n.member.Run})
+	}
+	return append(parts, executorPart(n.executor, say))
 }
 
 // nodeConfig is what newNode builds from.
@@ -139,6 +149,9 @@ func newNode(ctx context.Context, getenv func(string) string, cfg nodeConfig) (*
 	}
 	n := &node{id: id, sidecarURL: "http://" + cfg.http}
 	metrics := prometheus.NewRegistry() // of the whole node; the Sidecar serves it
+	if err := n.enter(ctx, cfg, hostname, metrics); err != nil {
+		return nil, err
+	}
 	side := sidecar.Config{
 		Hostname: hostname, AdvertiseIP: cfg.advertise, BindAddr: gossipHost, BindPort: gossipPort,
 		ClusterName: cfg.clusterName, Seeds: list(cfg.seeds), DockerHost: cfg.docker,
@@ -152,15 +165,20 @@ func newNode(ctx context.Context, getenv func(string) string, cfg nodeConfig) (*
 	if side.Listener, err = serve.Listen(ctx, cfg.http); err != nil {
 		return nil, err
 	}
+	n.secureGossip(&side)
 	if n.sidecar, err = sidecar.New(side); err != nil {
 		return nil, err
 	}
-	n.executor, err = executor.New(executor.Config{
+	exec := executor.Config{
 		DataDir: cfg.dir.path, AgentID: id, Hostname: hostname, Address: cfg.advertise,
 		SchedulerAddrs: list(cfg.scheduler), Attributes: attributes, Resources: resources, Version: buildVersion(),
 		Docker: engine, CPULimit: executor.CPULimit(cfg.cpuLimit), SidecarURL: n.sidecarURL, DrainDuration: cfg.drain,
 		Log: cfg.log.With("part", "executor"), Metrics: metrics,
-	})
+	}
+	if err := n.secureLink(&exec); err != nil {
+		return nil, err
+	}
+	n.executor, err = executor.New(exec)
 	return n, err
 }
 

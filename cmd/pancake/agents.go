@@ -17,7 +17,11 @@ func newAgentsCommand(env *environment) *cobra.Command {
 		Example: examples("pancake agents", "pancake agents -o json"),
 		Args:    arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			agents, err := env.client().Agents(cmd.Context())
+			c, err := env.client(cmd.Context())
+			if err != nil {
+				return err
+			}
+			agents, err := c.Agents(cmd.Context())
 			if err != nil {
 				return err
 			}

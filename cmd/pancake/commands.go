@@ -5,6 +5,7 @@ import "github.com/spf13/cobra"
 // The groups of commands in the help.
 const (
 	groupServices = "services"
+	groupAccess   = "access"
 	groupDaemons  = "daemons"
 )
 
@@ -18,6 +19,9 @@ func commands() map[string][]func(*environment) *cobra.Command {
 			newScaleCommand,
 			newDeleteCommand,
 			newAgentsCommand,
+		},
+		groupAccess: {
+			newLoginCommand, newLogoutCommand, newTokenCommand, newCACommand, newGossipKeyCommand, newAuditCommand,
 		},
 		groupDaemons: {newDevCommand, newSchedulerCommand, newAgentCommand},
 		"":           {newVersionCommand},

@@ -80,6 +80,31 @@ func knownRequests(cmd *cobra.Command, env *environment) []client.RequestView {
 	}
 	ctx, cancel := context.WithTimeout(cmd.Context(), completionTimeout)
 	defer cancel()
-	views, _ := env.client().Requests(ctx)
+	c, err := env.client(cmd.Context())
+	if err != nil {
+		return nil
+	}
+	views, _ := c.Requests(ctx)
 	return views
+}
+
+// knownTokens are the ids of the tokens, as knownRequests asks for them.
+func knownTokens(cmd *cobra.Command, env *environment) []string {
+	if err := env.prepare(cmd); err != nil {
+		return nil
+	}
+	c, err := env.client(cmd.Context())
+	if err != nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(cmd.Context(), completionTimeout)
+	defer cancel()
+	tokens, _ := c.Tokens(ctx, "")
+	var ids []string
+	for _, t := range tokens {
+		if t.Revoked == nil {
+			ids = append(ids, t.ID)
+		}
+	}
+	return ids
 }

@@ -27,7 +27,11 @@ Ctrl-C stops waiting; the scheduler goes on.`,
 		Example: examples("pancake delete hello -e dev", "pancake delete dev_hello --yes"),
 		Args:    arguments(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			view, err := resolveRequest(cmd.Context(), env.client(), args[0], environment)
+			c, err := env.client(cmd.Context())
+			if err != nil {
+				return err
+			}
+			view, err := resolveRequest(cmd.Context(), c, args[0], environment)
 			if err != nil {
 				return err
 			}
@@ -36,7 +40,7 @@ Ctrl-C stops waiting; the scheduler goes on.`,
 					return err
 				}
 			}
-			return deleteRequest(cmd.Context(), env, view.Request, timeout)
+			return deleteRequest(cmd.Context(), env, c, view.Request, timeout)
 		},
 	}
 	addEnvironmentFlag(env, cmd, &environment)
@@ -70,8 +74,7 @@ func confirmDelete(ctx context.Context, env *environment, view client.RequestVie
 }
 
 // deleteRequest deletes a request and waits until it is gone.
-func deleteRequest(ctx context.Context, env *environment, request pancake.Request, timeout time.Duration) error {
-	c := env.client()
+func deleteRequest(ctx context.Context, env *environment, c *client.Client, request pancake.Request, timeout time.Duration) error {
 	d := newDisplay(env)
 	if err := c.Delete(ctx, request.ID); err != nil {
 		return err

@@ -141,7 +141,7 @@ func devParts(ctx context.Context, f devFlags, dir *dataDir, log logger, say fun
 		return nil, err
 	}
 	store := newEtcdPart(f.embedded(dir.join("etcd"), log))
-	parts := append([]lifecycle.Part{store.part(), schedulerPart(leader, store.client)}, n.parts(say)...)
+	parts := append([]lifecycle.Part{store.part(), schedulerPart(leader, nil, store.client)}, n.parts(say)...)
 	if !f.ingress.off {
 		ingress, err := f.ingress.part(ctx, dir, n.sidecarURL, log)
 		if err != nil {

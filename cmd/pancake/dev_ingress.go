@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -86,7 +87,7 @@ func (f *ingressFlags) part(ctx context.Context, dir *dataDir, sidecarURL string
 			return errors.Join(child.Run(ctx, cfg), out.Close())
 		},
 		Ready: func(ctx context.Context) error {
-			if err := answers("http://" + f.admin + "/ping")(ctx); err != nil {
+			if err := answers(http.DefaultClient, "http://"+f.admin+"/ping")(ctx); err != nil {
 				return pancake.Errorf(pancake.Unavailable, "%w; the end of %s:\n%s", err, logPath, cmp.Or(tailOfFile(logPath, 5), "(empty)"))
 			}
 			return nil

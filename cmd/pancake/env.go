@@ -13,7 +13,6 @@ import (
 	"golang.org/x/term"
 
 	"github.com/pancake-stack/pancake"
-	"github.com/pancake-stack/pancake/scheduler/client"
 )
 
 // environment is what the commands take from the process around them, so that
@@ -28,12 +27,15 @@ type environment struct {
 	now      func() time.Time
 
 	global  globalFlags
+	named   bool // somebody said which scheduler: it is not the default
 	started bool // a command's own code has begun: its flags and arguments were fine
 }
 
 // globalFlags are the values of the flags that every command has.
 type globalFlags struct {
 	scheduler string
+	tokenFile string
+	ca        string
 	output    string
 	logLevel  string
 	logFormat string
@@ -79,11 +81,6 @@ func (e *environment) paint() palette {
 
 // json reports whether the output is for machines.
 func (e *environment) json() bool { return e.global.output == "json" }
-
-// client returns the client of the scheduler that the flags name.
-func (e *environment) client() *client.Client {
-	return &client.Client{URL: e.global.scheduler, User: e.user()}
-}
 
 // user is who the scheduler is told that a change comes from.
 func (e *environment) user() string {

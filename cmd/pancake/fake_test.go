@@ -158,7 +158,9 @@ type command struct {
 	args      []string
 	stdin     io.Reader
 	vars      map[string]string
-	columns   int // of the terminal; 0 means that there is none
+	columns   int  // of the terminal; 0 means that there is none
+	unnamed   bool // args alone say which scheduler
+	later     time.Duration
 }
 
 // result is what it did.
@@ -175,12 +177,16 @@ func (c command) run(t *testing.T) result {
 		c.stdin = strings.NewReader("")
 	}
 	env := newEnvironment(getenv, c.stdin, &stdout, &stderr)
+	env.now = func() time.Time { return time.Now().Add(c.later) }
 	env.terminal = func(any) (int, int) { return c.columns, 24 }
 	ctx := c.ctx
 	if ctx == nil {
 		ctx = t.Context()
 	}
-	code := execute(ctx, env, append([]string{"--scheduler", c.scheduler}, c.args...))
+	if !c.unnamed {
+		c.args = append([]string{"--scheduler", c.scheduler}, c.args...)
+	}
+	code := execute(ctx, env, c.args)
 	return result{code, stdout.String(), stderr.String()}
 }
 

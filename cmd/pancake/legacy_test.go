@@ -34,12 +34,13 @@ func TestLegacyVariablesFillFlagsThatAreNotSet(t *testing.T) {
 	}
 }
 
-// Nothing may open a loopback node to others but a flag that says so.
+// An address that others can reach makes the node secure, wherever it is from: it
+// does not start without an identity.
 func TestLegacyAddressIsCheckedToo(t *testing.T) {
 	env := newEnvironment(func(name string) string {
 		return map[string]string{"SIDECAR_ADVERTISE_IP": "10.1.2.3"}[name]
 	}, nil, t.Output(), t.Output())
-	if code := execute(t.Context(), env, []string{"agent", "--data-dir", t.TempDir()}); code != exitUsage {
+	if code := execute(t.Context(), env, []string{"agent", "--data-dir", t.TempDir()}); code != exitDenied {
 		t.Errorf("exit code %d", code)
 	}
 }

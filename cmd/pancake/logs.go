@@ -43,7 +43,10 @@ func newLogsCommand(env *environment) *cobra.Command {
 			if l.tail < 0 || l.instance < 0 {
 				return pancake.Errorf(pancake.Invalid, "--tail and --instance take no negative number")
 			}
-			l.client = env.client()
+			var err error
+			if l.client, err = env.client(cmd.Context()); err != nil {
+				return err
+			}
 			return l.run(cmd.Context(), args[0], environment)
 		},
 	}
@@ -72,8 +75,12 @@ func (l *logs) run(ctx context.Context, name, environment string) error {
 	view, err := resolveRequest(ctx, l.client, name, environment)
 	if pancake.KindOf(err) == pancake.NotFound && strings.Contains(name, "-") {
 		// The ids of tasks have dashes, those of requests have none.
-		if task, taskErr := l.client.Task(ctx, name); taskErr == nil {
+		task, taskErr := l.client.Task(ctx, name)
+		if taskErr == nil {
 			return l.oneTask(ctx, task)
+		}
+		if pancake.KindOf(taskErr) == pancake.Forbidden {
+			return taskErr
 		}
 	}
 	if err != nil {

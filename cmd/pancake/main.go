@@ -28,6 +28,7 @@ const (
 	exitFailed      = 1   // it was tried and did not work out
 	exitUsage       = 2   // the input is wrong: flags, arguments, spec
 	exitUnavailable = 3   // the scheduler does not answer
+	exitDenied      = 4   // not allowed, or the scheduler is not the one it should be
 	exitInterrupted = 130 // 128 + SIGINT, as shells report it
 )
 
@@ -70,6 +71,8 @@ func exitCode(ctx context.Context, err error) int {
 		return exitUsage
 	case pancake.Unavailable:
 		return exitUnavailable
+	case pancake.Unauthenticated, pancake.Forbidden:
+		return exitDenied
 	}
 	return exitFailed
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"strings"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -59,8 +60,9 @@ func (p *etcdPart) ready(ctx context.Context) error {
 	}
 }
 
-// schedulerPart runs a scheduler on the store that open returns.
-func schedulerPart(cfg scheduler.Config, open func() (*clientv3.Client, error)) lifecycle.Part {
+// schedulerPart runs a scheduler on the store that open returns; a secure one if
+// it has an identity.
+func schedulerPart(cfg scheduler.Config, secure *schedulerIdentity, open func() (*clientv3.Client, error)) lifecycle.Part {
 	return lifecycle.Part{
 		Name: "scheduler",
 		Run: func(ctx context.Context) error {
@@ -73,13 +75,29 @@ func schedulerPart(cfg scheduler.Config, open func() (*clientv3.Client, error)) 
 				return err
 			}
 			cfg.Store = store
+			if secure != nil {
+				if cfg.Guard, err = secure.open(ctx, c); err != nil {
+					return err
+				}
+			}
 			s, err := scheduler.New(cfg)
 			if err != nil {
 				return err
 			}
 			return s.Run(ctx)
 		},
-		Ready: answers("http://" + cfg.HTTP.Addr().String() + "/readyz"),
+		Ready: func(ctx context.Context) error {
+			url, client := "http://"+cfg.HTTP.Addr().String()+"/readyz", http.DefaultClient
+			if secure != nil {
+				var err error
+				if client, err = secure.client(ctx); err != nil {
+					return err
+				}
+				defer client.CloseIdleConnections()
+				url = strings.Replace(url, "http:", "https:", 1)
+			}
+			return answers(client, url)(ctx)
+		},
 	}
 }
 
@@ -114,8 +132,8 @@ func patiently(ready func(context.Context) error, tell func(error)) func(context
 	}
 }
 
-// answers waits until a GET of url is answered with 2xx.
-func answers(url string) func(context.Context) error {
+// answers waits until a GET of url by client is answered with 2xx.
+func answers(client *http.Client, url string) func(context.Context) error {
 	return func(ctx context.Context) error {
 		return lifecycle.Poll(ctx, func(ctx context.Context) error {
 			ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
@@ -124,7 +142,7 @@ func answers(url string) func(context.Context) error {
 			if err != nil {
 				return err
 			}
-			resp, err := http.DefaultClient.Do(req)
+			resp, err := client.Do(req)
 			if err != nil {
 				return err
 			}

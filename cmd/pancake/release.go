@@ -67,7 +67,11 @@ func newReleaseCommand(env *environment) *cobra.Command {
 		),
 		Args: arguments(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			r := &release{env: env, client: env.client(), flags: flags}
+			c, err := env.client(cmd.Context())
+			if err != nil {
+				return err
+			}
+			r := &release{env: env, client: c, flags: flags}
 			return r.run(cmd.Context(), args[0])
 		},
 	}

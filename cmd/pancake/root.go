@@ -27,6 +27,8 @@ Exit codes:
   1    it was tried and failed: a deploy or task failed, a conflict, no room
   2    wrong usage or bad input: flags, arguments, YAML
   3    the scheduler does not answer
+  4    not allowed: no good credentials, a role or group that is not enough, or a
+       scheduler that is not the one it should be
   130  interrupted
 `
 
@@ -40,9 +42,8 @@ func newRootCommand(env *environment) *cobra.Command {
 		SilenceErrors: true, // run prints the error, once
 		SilenceUsage:  true,
 
-		SuggestionsMinimumDistance: 2, // the edits that a slip takes; cobra's default
-		Args:                       noSuchCommand,
-		RunE:                       func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Args: noSuchCommand,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
 			return env.prepare(cmd)
 		},
@@ -56,6 +57,8 @@ func newRootCommand(env *environment) *cobra.Command {
 
 	flags := root.PersistentFlags()
 	flags.StringVar(&env.global.scheduler, "scheduler", "http://127.0.0.1:7099", "`address` of the scheduler's API")
+	flags.StringVar(&env.global.tokenFile, "token-file", "", "`file` with the API token, which nobody else may read (default: PANCAKE_TOKEN, else as of \"pancake login\")")
+	flags.StringVar(&env.global.ca, "ca", "", "PEM `file` with the CA certificates to know the scheduler by (default: as of \"pancake login\")")
 	config.AddFlags(flags)
 	flags.StringVarP(&env.global.output, "output", "o", "text", "`format` of the output: text or json")
 	flags.BoolVar(&env.global.noColor, "no-color", false, "print without colours, as NO_COLOR does")
@@ -63,7 +66,7 @@ func newRootCommand(env *environment) *cobra.Command {
 	flags.StringVar(&env.global.logFormat, "log-format", "text", "`format` of the daemons' log: text or json")
 	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp))
 
-	root.AddGroup(&cobra.Group{ID: groupServices, Title: "Services:"}, &cobra.Group{ID: groupDaemons, Title: "Daemons:"})
+	root.AddGroup(&cobra.Group{ID: groupServices, Title: "Services:"}, &cobra.Group{ID: groupAccess, Title: "Access:"}, &cobra.Group{ID: groupDaemons, Title: "Daemons:"})
 	for group, constructors := range commands() {
 		for _, construct := range constructors {
 			cmd := construct(env)
@@ -75,16 +78,19 @@ func newRootCommand(env *environment) *cobra.Command {
 	return root
 }
 
-// noSuchCommand refuses arguments of the root: words that are no command.
-func noSuchCommand(root *cobra.Command, args []string) error {
+// noSuchCommand refuses arguments of a command that only has subcommands: words
+// that are none.
+func noSuchCommand(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
 	hint := ""
-	if near := root.SuggestionsFor(args[0]); len(near) > 0 {
+	cmd.SuggestionsMinimumDistance = 2 // the edits that a slip takes; cobra's default
+	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
 		hint = "; did you mean " + strings.Join(near, " or ") + "?"
 	}
-	return pancake.Errorf(pancake.Invalid, "there is no command %q%s", args[0], hint)
+	_, path, _ := strings.Cut(cmd.CommandPath()+" "+args[0], " ") // without "pancake"
+	return pancake.Errorf(pancake.Invalid, "there is no command %q%s", path, hint)
 }
 
 // arguments checks how many arguments a command got.
@@ -110,6 +116,7 @@ func (e *environment) prepare(cmd *cobra.Command) error {
 	if !slices.Contains([]string{"text", "json"}, e.global.output) {
 		return pancake.Errorf(pancake.Invalid, "--output %q: use text or json", e.global.output)
 	}
+	e.named = cmd.Flags().Changed("scheduler")
 	return nil
 }
 

@@ -40,11 +40,15 @@ Ctrl-C stops waiting; the scheduler goes on.`,
 			if instances < 1 {
 				return pancake.Errorf(pancake.Invalid, "say how many instances, 1 or more, for example: pancake scale %s 3. To stop all: pancake delete %s", args[0], args[0])
 			}
-			view, err := resolveRequest(cmd.Context(), env.client(), args[0], environment)
+			c, err := env.client(cmd.Context())
 			if err != nil {
 				return err
 			}
-			return scale(cmd.Context(), env, view.Request, instances, timeout)
+			view, err := resolveRequest(cmd.Context(), c, args[0], environment)
+			if err != nil {
+				return err
+			}
+			return scale(cmd.Context(), env, c, view.Request, instances, timeout)
 		},
 	}
 	addEnvironmentFlag(env, cmd, &environment)
@@ -55,8 +59,7 @@ Ctrl-C stops waiting; the scheduler goes on.`,
 }
 
 // scale asks for n instances and waits until they are what runs.
-func scale(ctx context.Context, env *environment, request pancake.Request, n int, timeout time.Duration) error {
-	c := env.client()
+func scale(ctx context.Context, env *environment, c *client.Client, request pancake.Request, n int, timeout time.Duration) error {
 	d := newDisplay(env)
 	if _, err := c.Scale(ctx, request.ID, n); err != nil {
 		return err

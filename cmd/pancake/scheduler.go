@@ -26,7 +26,8 @@ type schedulerFlags struct {
 	advertiseHTTP, advertiseGRPC string
 	dataDir                      string
 	agentTimeout                 time.Duration
-	insecure                     bool
+	secure, insecure             bool
+	clusterName, caKey           string
 }
 
 func newSchedulerCommand(env *environment) *cobra.Command {
@@ -36,7 +37,11 @@ func newSchedulerCommand(env *environment) *cobra.Command {
 		Short: "Run a scheduler: the API, placement and deploys",
 		Long: `Run a scheduler. It keeps its state in etcd: in an embedded one under --data-dir,
 or in the cluster that --etcd names (3.4 or newer). Several schedulers on one
-etcd elect a leader; the others hand calls and agents on to it.`,
+etcd elect a leader; the others hand calls and agents on to it.
+
+A scheduler that others can reach is secure: it has a CA of its own, agents need a join
+token and callers of the API a token or a certificate. The first operator's token goes to
+operator.token under --data-dir. Schedulers of one cluster need the same --ca-key.`,
 		Example: examples(
 			"pancake scheduler",
 			"pancake scheduler --etcd 127.0.0.1:2379 --http 127.0.0.1:7199 --grpc 127.0.0.1:7198",
@@ -54,7 +59,7 @@ etcd elect a leader; the others hand calls and agents on to it.`,
 	flags.StringVar(&f.peerListen, "etcd-peer-listen", "127.0.0.1:2380", "`address` that the embedded etcd listens on for peers")
 	flags.StringVar(&f.dataDir, "data-dir", ".pancake/scheduler", "`directory` for what must survive a restart")
 	flags.DurationVar(&f.agentTimeout, "agent-timeout", time.Minute, "silence after which an agent is given up and its tasks are replaced, `duration`")
-	flags.BoolVar(&f.insecure, "insecure", false, insecureHelp)
+	f.addIdentity(flags)
 	return cmd
 }
 
@@ -63,9 +68,7 @@ func runScheduler(ctx context.Context, env *environment, f schedulerFlags) error
 	if err != nil {
 		return err
 	}
-	if err := loopbackOnly(f.insecure, map[string]string{
-		"http": f.http, "grpc": f.grpc, "etcd-listen": f.listen, "etcd-peer-listen": f.peerListen,
-	}); err != nil {
+	if err := f.settle(); err != nil {
 		return err
 	}
 	dir, err := openDataDir(f.dataDir, "scheduler")
@@ -81,26 +84,30 @@ func runScheduler(ctx context.Context, env *environment, f schedulerFlags) error
 	if cfg.GRPC, err = serve.Listen(ctx, f.grpc); err != nil {
 		return err
 	}
-	parts, err := f.parts(ctx, cfg, dir, log)
+	secure, err := f.identity(env, dir, cfg)
+	if err != nil {
+		return err
+	}
+	parts, err := f.parts(ctx, cfg, secure, dir, log)
 	if err != nil {
 		return err
 	}
 	return runParts(ctx, env.say, log, parts, func() {
-		env.say("\nPancake is ready: API http://%s, agents dial %s", f.http, f.grpc)
+		env.say("\nPancake is ready: API %s://%s, agents dial %s", f.scheme(), f.http, f.grpc)
 	})
 }
 
 // parts are the scheduler and, unless the store is elsewhere, the store.
-func (f schedulerFlags) parts(ctx context.Context, cfg scheduler.Config, dir *dataDir, log logger) ([]lifecycle.Part, error) {
+func (f schedulerFlags) parts(ctx context.Context, cfg scheduler.Config, secure *schedulerIdentity, dir *dataDir, log logger) ([]lifecycle.Part, error) {
 	if f.endpoints == "" {
 		store := newEtcdPart(f.embedded(dir.join("etcd"), log))
-		return []lifecycle.Part{store.part(), schedulerPart(cfg, store.client)}, nil
+		return []lifecycle.Part{store.part(), schedulerPart(cfg, secure, store.client)}, nil
 	}
 	client, err := etcd.Dial(ctx, list(f.endpoints))
 	if err != nil {
 		return nil, err
 	}
-	return []lifecycle.Part{schedulerPart(cfg, func() (*clientv3.Client, error) { return client, nil })}, nil
+	return []lifecycle.Part{schedulerPart(cfg, secure, func() (*clientv3.Client, error) { return client, nil })}, nil
 }
 
 // schedulerConfig is what "scheduler" and "dev" have in common. No two

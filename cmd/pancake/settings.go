@@ -65,7 +65,7 @@ func loopbackOnly(insecure bool, addrs map[string]string) error {
 	for flag, addr := range addrs {
 		if addr != "" && !insecure && !serve.Loopback(addr) {
 			return pancake.Errorf(pancake.Invalid,
-				"--%s %s can be reached by others, and nothing is authenticated or encrypted yet; use a loopback address, or --insecure on a network that you trust",
+				"--%s %s can be reached by others, and what listens there neither authenticates nor encrypts; use a loopback address",
 				flag, addr)
 		}
 	}

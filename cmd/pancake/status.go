@@ -34,7 +34,11 @@ func newStatusCommand(env *environment) *cobra.Command {
 		),
 		Args: arguments(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			s := &status{env: env, client: env.client(), why: why}
+			c, err := env.client(cmd.Context())
+			if err != nil {
+				return err
+			}
+			s := &status{env: env, client: c, why: why}
 			if len(args) == 0 && environment != "" {
 				return pancake.Errorf(pancake.Invalid, "--environment needs a service, for example: pancake status hello -e %s", environment)
 			}

@@ -23,6 +23,188 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type JoinRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Token         string                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`
+	Csr           []byte                 `protobuf:"bytes,2,opt,name=csr,proto3" json:"csr,omitempty"` // PKCS #10, DER
+	AgentId       string                 `protobuf:"bytes,3,opt,name=agent_id,json=agentId,proto3" json:"agent_id,omitempty"`
+	Hostname      string                 `protobuf:"bytes,4,opt,name=hostname,proto3" json:"hostname,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JoinRequest) Reset() {
+	*x = JoinRequest{}
+	mi := &file_internal_agentlink_agent_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JoinRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JoinRequest) ProtoMessage() {}
+
+func (x *JoinRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_agentlink_agent_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JoinRequest.ProtoReflect.Descriptor instead.
+func (*JoinRequest) Descriptor() ([]byte, []int) {
+	return file_internal_agentlink_agent_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *JoinRequest) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+func (x *JoinRequest) GetCsr() []byte {
+	if x != nil {
+		return x.Csr
+	}
+	return nil
+}
+
+func (x *JoinRequest) GetAgentId() string {
+	if x != nil {
+		return x.AgentId
+	}
+	return ""
+}
+
+func (x *JoinRequest) GetHostname() string {
+	if x != nil {
+		return x.Hostname
+	}
+	return ""
+}
+
+type RenewRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Csr           []byte                 `protobuf:"bytes,1,opt,name=csr,proto3" json:"csr,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RenewRequest) Reset() {
+	*x = RenewRequest{}
+	mi := &file_internal_agentlink_agent_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RenewRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RenewRequest) ProtoMessage() {}
+
+func (x *RenewRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_agentlink_agent_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RenewRequest.ProtoReflect.Descriptor instead.
+func (*RenewRequest) Descriptor() ([]byte, []int) {
+	return file_internal_agentlink_agent_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *RenewRequest) GetCsr() []byte {
+	if x != nil {
+		return x.Csr
+	}
+	return nil
+}
+
+// Credentials are what a node needs to be one of the cluster. Over a Session
+// they come without a certificate, whenever what all nodes share has changed.
+type Credentials struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Certificate   [][]byte               `protobuf:"bytes,1,rep,name=certificate,proto3" json:"certificate,omitempty"`                 // DER, the leaf first; empty over a Session
+	Trust         [][]byte               `protobuf:"bytes,2,rep,name=trust,proto3" json:"trust,omitempty"`                             // DER of every CA to be trusted, the issuing one first
+	GossipKeys    [][]byte               `protobuf:"bytes,3,rep,name=gossip_keys,json=gossipKeys,proto3" json:"gossip_keys,omitempty"` // the first encrypts, all decrypt
+	Renew         bool                   `protobuf:"varint,4,opt,name=renew,proto3" json:"renew,omitempty"`                            // ask for a new certificate now: the CA has changed
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Credentials) Reset() {
+	*x = Credentials{}
+	mi := &file_internal_agentlink_agent_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Credentials) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Credentials) ProtoMessage() {}
+
+func (x *Credentials) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_agentlink_agent_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Credentials.ProtoReflect.Descriptor instead.
+func (*Credentials) Descriptor() ([]byte, []int) {
+	return file_internal_agentlink_agent_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Credentials) GetCertificate() [][]byte {
+	if x != nil {
+		return x.Certificate
+	}
+	return nil
+}
+
+func (x *Credentials) GetTrust() [][]byte {
+	if x != nil {
+		return x.Trust
+	}
+	return nil
+}
+
+func (x *Credentials) GetGossipKeys() [][]byte {
+	if x != nil {
+		return x.GossipKeys
+	}
+	return nil
+}
+
+func (x *Credentials) GetRenew() bool {
+	if x != nil {
+		return x.Renew
+	}
+	return false
+}
+
 type AgentMessage struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Message:
@@ -37,7 +219,7 @@ type AgentMessage struct {
 
 func (x *AgentMessage) Reset() {
 	*x = AgentMessage{}
-	mi := &file_internal_agentlink_agent_proto_msgTypes[0]
+	mi := &file_internal_agentlink_agent_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -49,7 +231,7 @@ func (x *AgentMessage) String() string {
 func (*AgentMessage) ProtoMessage() {}
 
 func (x *AgentMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_agentlink_agent_proto_msgTypes[0]
+	mi := &file_internal_agentlink_agent_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -62,7 +244,7 @@ func (x *AgentMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AgentMessage.ProtoReflect.Descriptor instead.
 func (*AgentMessage) Descriptor() ([]byte, []int) {
-	return file_internal_agentlink_agent_proto_rawDescGZIP(), []int{0}
+	return file_internal_agentlink_agent_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *AgentMessage) GetMessage() isAgentMessage_Message {
@@ -132,6 +314,7 @@ type SchedulerMessage struct {
 	//	*SchedulerMessage_Acknowledge
 	//	*SchedulerMessage_Reconcile
 	//	*SchedulerMessage_OpenStream
+	//	*SchedulerMessage_Credentials
 	Message       isSchedulerMessage_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -139,7 +322,7 @@ type SchedulerMessage struct {
 
 func (x *SchedulerMessage) Reset() {
 	*x = SchedulerMessage{}
-	mi := &file_internal_agentlink_agent_proto_msgTypes[1]
+	mi := &file_internal_agentlink_agent_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -151,7 +334,7 @@ func (x *SchedulerMessage) String() string {
 func (*SchedulerMessage) ProtoMessage() {}
 
 func (x *SchedulerMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_agentlink_agent_proto_msgTypes[1]
+	mi := &file_internal_agentlink_agent_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -164,7 +347,7 @@ func (x *SchedulerMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SchedulerMessage.ProtoReflect.Descriptor instead.
 func (*SchedulerMessage) Descriptor() ([]byte, []int) {
-	return file_internal_agentlink_agent_proto_rawDescGZIP(), []int{1}
+	return file_internal_agentlink_agent_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *SchedulerMessage) GetMessage() isSchedulerMessage_Message {
@@ -237,6 +420,15 @@ func (x *SchedulerMessage) GetOpenStream() *OpenStream {
 	return nil
 }
 
+func (x *SchedulerMessage) GetCredentials() *Credentials {
+	if x != nil {
+		if x, ok := x.Message.(*SchedulerMessage_Credentials); ok {
+			return x.Credentials
+		}
+	}
+	return nil
+}
+
 type isSchedulerMessage_Message interface {
 	isSchedulerMessage_Message()
 }
@@ -269,6 +461,10 @@ type SchedulerMessage_OpenStream struct {
 	OpenStream *OpenStream `protobuf:"bytes,7,opt,name=open_stream,json=openStream,proto3,oneof"`
 }
 
+type SchedulerMessage_Credentials struct {
+	Credentials *Credentials `protobuf:"bytes,8,opt,name=credentials,proto3,oneof"`
+}
+
 func (*SchedulerMessage_Registered) isSchedulerMessage_Message() {}
 
 func (*SchedulerMessage_Redirect) isSchedulerMessage_Message() {}
@@ -282,6 +478,8 @@ func (*SchedulerMessage_Acknowledge) isSchedulerMessage_Message() {}
 func (*SchedulerMessage_Reconcile) isSchedulerMessage_Message() {}
 
 func (*SchedulerMessage_OpenStream) isSchedulerMessage_Message() {}
+
+func (*SchedulerMessage_Credentials) isSchedulerMessage_Message() {}
 
 type Register struct {
 	state      protoimpl.MessageState `protogen:"open.v1"`
@@ -299,7 +497,7 @@ type Register struct {
 
 func (x *Register) Reset() {
 	*x = Register{}
-	mi := &file_internal_agentlink_agent_proto_msgTypes[2]
+	mi := &file_internal_agentlink_agent_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -311,7 +509,7 @@ func (x *Register) String() string {
 func (*Register) ProtoMessage() {}
 
 func (x *Register) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_agentlink_agent_proto_msgTypes[2]
+	mi := &file_internal_agentlink_agent_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -324,7 +522,7 @@ func (x *Register) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Register.ProtoReflect.Descriptor instead.
 func (*Register) Descriptor() ([]byte, []int) {
-	return file_internal_agentlink_agent_proto_rawDescGZIP(), []int{2}
+	return file_internal_agentlink_agent_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Register) GetAgentId() string {
@@ -387,7 +585,7 @@ type Heartbeat struct {
 
 func (x *Heartbeat) Reset() {
 	*x = Heartbeat{}
-	mi := &file_internal_agentlink_agent_proto_msgTypes[3]
+	mi := &file_internal_agentlink_agent_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -399,7 +597,7 @@ func (x *Heartbeat) String() string {
 func (*Heartbeat) ProtoMessage() {}
 
 func (x *Heartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_agentlink_agent_proto_msgTypes[3]
+	mi := &file_internal_agentlink_agent_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -412,7 +610,7 @@ func (x *Heartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
 func (*Heartbeat) Descriptor() ([]byte, []int) {
-	return file_internal_agentlink_agent_proto_rawDescGZIP(), []int{3}
+	return file_internal_agentlink_agent_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Heartbeat) GetGossipDead() []string {
@@ -442,7 +640,7 @@ type StatusUpdate struct {
 
 func (x *StatusUpdate) Reset() {
 	*x = StatusUpdate{}
-	mi := &file_internal_agentlink_agent_proto_msgTypes[4]
+	mi := &file_internal_agentlink_agent_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -454,7 +652,7 @@ func (x *StatusUpdate) String() string {
 func (*StatusUpdate) ProtoMessage() {}
 
 func (x *StatusUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_agentlink_agent_proto_msgTypes[4]
+	mi := &file_internal_agentlink_agent_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -467,7 +665,7 @@ func (x *StatusUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusUpdate.ProtoReflect.Descriptor instead.
 func (*StatusUpdate) Descriptor() ([]byte, []int) {
-	return file_internal_agentlink_agent_proto_rawDescGZIP(), []int{4}
+	return file_internal_agentlink_agent_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *StatusUpdate) GetTaskId() string {
@@ -563,7 +761,7 @@ type Registered struct {
 
 func (x *Registered) Reset() {
 	*x = Registered{}
-	mi := &file_internal_agentlink_agent_proto_msgTypes[5]
+	mi := &file_internal_agentlink_agent_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -575,7 +773,7 @@ func (x *Registered) String() string {
 func (*Registered) ProtoMessage() {}
 
 func (x *Registered) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_agentlink_agent_proto_msgTypes[5]
+	mi := &file_internal_agentlink_agent_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -588,7 +786,7 @@ func (x *Registered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Registered.ProtoReflect.Descriptor instead.
 func (*Registered) Descriptor() ([]byte, []int) {
-	return file_internal_agentlink_agent_proto_rawDescGZIP(), []int{5}
+	return file_internal_agentlink_agent_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Registered) GetHeartbeatMs() int64 {
@@ -607,7 +805,7 @@ type Redirect struct {
 
 func (x *Redirect) Reset() {
 	*x = Redirect{}
-	mi := &file_internal_agentlink_agent_proto_msgTypes[6]
+	mi := &file_internal_agentlink_agent_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -619,7 +817,7 @@ func (x *Redirect) String() string {
 func (*Redirect) ProtoMessage() {}
 
 func (x *Redirect) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_agentlink_agent_proto_msgTypes[6]
+	mi := &file_internal_agentlink_agent_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -632,7 +830,7 @@ func (x *Redirect) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Redirect.ProtoReflect.Descriptor instead.
 func (*Redirect) Descriptor() ([]byte, []int) {
-	return file_internal_agentlink_agent_proto_rawDescGZIP(), []int{6}
+	return file_internal_agentlink_agent_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Redirect) GetLeader() string {
@@ -663,7 +861,7 @@ type Launch struct {
 
 func (x *Launch) Reset() {
 	*x = Launch{}
-	mi := &file_internal_agentlink_agent_proto_msgTypes[7]
+	mi := &file_internal_agentlink_agent_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -675,7 +873,7 @@ func (x *Launch) String() string {
 func (*Launch) ProtoMessage() {}
 
 func (x *Launch) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_agentlink_agent_proto_msgTypes[7]
+	mi := &file_internal_agentlink_agent_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -688,7 +886,7 @@ func (x *Launch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Launch.ProtoReflect.Descriptor instead.
 func (*Launch) Descriptor() ([]byte, []int) {
-	return file_internal_agentlink_agent_proto_rawDescGZIP(), []int{7}
+	return file_internal_agentlink_agent_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Launch) GetTaskId() string {
@@ -791,7 +989,7 @@ type Container struct {
 
 func (x *Container) Reset() {
 	*x = Container{}
-	mi := &file_internal_agentlink_agent_proto_msgTypes[8]
+	mi := &file_internal_agentlink_agent_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -803,7 +1001,7 @@ func (x *Container) String() string {
 func (*Container) ProtoMessage() {}
 
 func (x *Container) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_agentlink_agent_proto_msgTypes[8]
+	mi := &file_internal_agentlink_agent_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -816,7 +1014,7 @@ func (x *Container) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Container.ProtoReflect.Descriptor instead.
 func (*Container) Descriptor() ([]byte, []int) {
-	return file_internal_agentlink_agent_proto_rawDescGZIP(), []int{8}
+	return file_internal_agentlink_agent_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Container) GetImage() string {
@@ -886,7 +1084,7 @@ type PortMapping struct {
 
 func (x *PortMapping) Reset() {
 	*x = PortMapping{}
-	mi := &file_internal_agentlink_agent_proto_msgTypes[9]
+	mi := &file_internal_agentlink_agent_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -898,7 +1096,7 @@ func (x *PortMapping) String() string {
 func (*PortMapping) ProtoMessage() {}
 
 func (x *PortMapping) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_agentlink_agent_proto_msgTypes[9]
+	mi := &file_internal_agentlink_agent_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -911,7 +1109,7 @@ func (x *PortMapping) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PortMapping.ProtoReflect.Descriptor instead.
 func (*PortMapping) Descriptor() ([]byte, []int) {
-	return file_internal_agentlink_agent_proto_rawDescGZIP(), []int{9}
+	return file_internal_agentlink_agent_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *PortMapping) GetContainerPort() uint32 {
@@ -946,7 +1144,7 @@ type Volume struct {
 
 func (x *Volume) Reset() {
 	*x = Volume{}
-	mi := &file_internal_agentlink_agent_proto_msgTypes[10]
+	mi := &file_internal_agentlink_agent_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -958,7 +1156,7 @@ func (x *Volume) String() string {
 func (*Volume) ProtoMessage() {}
 
 func (x *Volume) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_agentlink_agent_proto_msgTypes[10]
+	mi := &file_internal_agentlink_agent_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -971,7 +1169,7 @@ func (x *Volume) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Volume.ProtoReflect.Descriptor instead.
 func (*Volume) Descriptor() ([]byte, []int) {
-	return file_internal_agentlink_agent_proto_rawDescGZIP(), []int{10}
+	return file_internal_agentlink_agent_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Volume) GetHostPath() string {
@@ -1005,7 +1203,7 @@ type Health struct {
 
 func (x *Health) Reset() {
 	*x = Health{}
-	mi := &file_internal_agentlink_agent_proto_msgTypes[11]
+	mi := &file_internal_agentlink_agent_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1017,7 +1215,7 @@ func (x *Health) String() string {
 func (*Health) ProtoMessage() {}
 
 func (x *Health) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_agentlink_agent_proto_msgTypes[11]
+	mi := &file_internal_agentlink_agent_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1030,7 +1228,7 @@ func (x *Health) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Health.ProtoReflect.Descriptor instead.
 func (*Health) Descriptor() ([]byte, []int) {
-	return file_internal_agentlink_agent_proto_rawDescGZIP(), []int{11}
+	return file_internal_agentlink_agent_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Health) GetUri() string {
@@ -1058,7 +1256,7 @@ type Resources struct {
 
 func (x *Resources) Reset() {
 	*x = Resources{}
-	mi := &file_internal_agentlink_agent_proto_msgTypes[12]
+	mi := &file_internal_agentlink_agent_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1070,7 +1268,7 @@ func (x *Resources) String() string {
 func (*Resources) ProtoMessage() {}
 
 func (x *Resources) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_agentlink_agent_proto_msgTypes[12]
+	mi := &file_internal_agentlink_agent_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1083,7 +1281,7 @@ func (x *Resources) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resources.ProtoReflect.Descriptor instead.
 func (*Resources) Descriptor() ([]byte, []int) {
-	return file_internal_agentlink_agent_proto_rawDescGZIP(), []int{12}
+	return file_internal_agentlink_agent_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Resources) GetMilliCpus() int64 {
@@ -1120,7 +1318,7 @@ type Kill struct {
 
 func (x *Kill) Reset() {
 	*x = Kill{}
-	mi := &file_internal_agentlink_agent_proto_msgTypes[13]
+	mi := &file_internal_agentlink_agent_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1132,7 +1330,7 @@ func (x *Kill) String() string {
 func (*Kill) ProtoMessage() {}
 
 func (x *Kill) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_agentlink_agent_proto_msgTypes[13]
+	mi := &file_internal_agentlink_agent_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1145,7 +1343,7 @@ func (x *Kill) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Kill.ProtoReflect.Descriptor instead.
 func (*Kill) Descriptor() ([]byte, []int) {
-	return file_internal_agentlink_agent_proto_rawDescGZIP(), []int{13}
+	return file_internal_agentlink_agent_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Kill) GetTaskId() string {
@@ -1179,7 +1377,7 @@ type Acknowledge struct {
 
 func (x *Acknowledge) Reset() {
 	*x = Acknowledge{}
-	mi := &file_internal_agentlink_agent_proto_msgTypes[14]
+	mi := &file_internal_agentlink_agent_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1191,7 +1389,7 @@ func (x *Acknowledge) String() string {
 func (*Acknowledge) ProtoMessage() {}
 
 func (x *Acknowledge) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_agentlink_agent_proto_msgTypes[14]
+	mi := &file_internal_agentlink_agent_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1204,7 +1402,7 @@ func (x *Acknowledge) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Acknowledge.ProtoReflect.Descriptor instead.
 func (*Acknowledge) Descriptor() ([]byte, []int) {
-	return file_internal_agentlink_agent_proto_rawDescGZIP(), []int{14}
+	return file_internal_agentlink_agent_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Acknowledge) GetTaskId() string {
@@ -1231,7 +1429,7 @@ type Reconcile struct {
 
 func (x *Reconcile) Reset() {
 	*x = Reconcile{}
-	mi := &file_internal_agentlink_agent_proto_msgTypes[15]
+	mi := &file_internal_agentlink_agent_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1243,7 +1441,7 @@ func (x *Reconcile) String() string {
 func (*Reconcile) ProtoMessage() {}
 
 func (x *Reconcile) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_agentlink_agent_proto_msgTypes[15]
+	mi := &file_internal_agentlink_agent_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1256,7 +1454,7 @@ func (x *Reconcile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reconcile.ProtoReflect.Descriptor instead.
 func (*Reconcile) Descriptor() ([]byte, []int) {
-	return file_internal_agentlink_agent_proto_rawDescGZIP(), []int{15}
+	return file_internal_agentlink_agent_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Reconcile) GetTaskIds() []string {
@@ -1279,7 +1477,7 @@ type OpenStream struct {
 
 func (x *OpenStream) Reset() {
 	*x = OpenStream{}
-	mi := &file_internal_agentlink_agent_proto_msgTypes[16]
+	mi := &file_internal_agentlink_agent_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1291,7 +1489,7 @@ func (x *OpenStream) String() string {
 func (*OpenStream) ProtoMessage() {}
 
 func (x *OpenStream) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_agentlink_agent_proto_msgTypes[16]
+	mi := &file_internal_agentlink_agent_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1304,7 +1502,7 @@ func (x *OpenStream) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenStream.ProtoReflect.Descriptor instead.
 func (*OpenStream) Descriptor() ([]byte, []int) {
-	return file_internal_agentlink_agent_proto_rawDescGZIP(), []int{16}
+	return file_internal_agentlink_agent_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *OpenStream) GetStreamId() string {
@@ -1351,7 +1549,7 @@ type Logs struct {
 
 func (x *Logs) Reset() {
 	*x = Logs{}
-	mi := &file_internal_agentlink_agent_proto_msgTypes[17]
+	mi := &file_internal_agentlink_agent_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1363,7 +1561,7 @@ func (x *Logs) String() string {
 func (*Logs) ProtoMessage() {}
 
 func (x *Logs) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_agentlink_agent_proto_msgTypes[17]
+	mi := &file_internal_agentlink_agent_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1376,7 +1574,7 @@ func (x *Logs) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Logs.ProtoReflect.Descriptor instead.
 func (*Logs) Descriptor() ([]byte, []int) {
-	return file_internal_agentlink_agent_proto_rawDescGZIP(), []int{17}
+	return file_internal_agentlink_agent_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Logs) GetTaskId() string {
@@ -1412,7 +1610,7 @@ type StreamChunk struct {
 
 func (x *StreamChunk) Reset() {
 	*x = StreamChunk{}
-	mi := &file_internal_agentlink_agent_proto_msgTypes[18]
+	mi := &file_internal_agentlink_agent_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1424,7 +1622,7 @@ func (x *StreamChunk) String() string {
 func (*StreamChunk) ProtoMessage() {}
 
 func (x *StreamChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_agentlink_agent_proto_msgTypes[18]
+	mi := &file_internal_agentlink_agent_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1437,7 +1635,7 @@ func (x *StreamChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamChunk.ProtoReflect.Descriptor instead.
 func (*StreamChunk) Descriptor() ([]byte, []int) {
-	return file_internal_agentlink_agent_proto_rawDescGZIP(), []int{18}
+	return file_internal_agentlink_agent_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *StreamChunk) GetStreamId() string {
@@ -1476,7 +1674,7 @@ type StreamDone struct {
 
 func (x *StreamDone) Reset() {
 	*x = StreamDone{}
-	mi := &file_internal_agentlink_agent_proto_msgTypes[19]
+	mi := &file_internal_agentlink_agent_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1488,7 +1686,7 @@ func (x *StreamDone) String() string {
 func (*StreamDone) ProtoMessage() {}
 
 func (x *StreamDone) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_agentlink_agent_proto_msgTypes[19]
+	mi := &file_internal_agentlink_agent_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1501,19 +1699,32 @@ func (x *StreamDone) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamDone.ProtoReflect.Descriptor instead.
 func (*StreamDone) Descriptor() ([]byte, []int) {
-	return file_internal_agentlink_agent_proto_rawDescGZIP(), []int{19}
+	return file_internal_agentlink_agent_proto_rawDescGZIP(), []int{22}
 }
 
 var File_internal_agentlink_agent_proto protoreflect.FileDescriptor
 
 const file_internal_agentlink_agent_proto_rawDesc = "" +
 	"\n" +
-	"\x1einternal/agentlink/agent.proto\x12\x10pancake.agent.v1\"\xca\x01\n" +
+	"\x1einternal/agentlink/agent.proto\x12\x10pancake.agent.v1\"l\n" +
+	"\vJoinRequest\x12\x14\n" +
+	"\x05token\x18\x01 \x01(\tR\x05token\x12\x10\n" +
+	"\x03csr\x18\x02 \x01(\fR\x03csr\x12\x19\n" +
+	"\bagent_id\x18\x03 \x01(\tR\aagentId\x12\x1a\n" +
+	"\bhostname\x18\x04 \x01(\tR\bhostname\" \n" +
+	"\fRenewRequest\x12\x10\n" +
+	"\x03csr\x18\x01 \x01(\fR\x03csr\"|\n" +
+	"\vCredentials\x12 \n" +
+	"\vcertificate\x18\x01 \x03(\fR\vcertificate\x12\x14\n" +
+	"\x05trust\x18\x02 \x03(\fR\x05trust\x12\x1f\n" +
+	"\vgossip_keys\x18\x03 \x03(\fR\n" +
+	"gossipKeys\x12\x14\n" +
+	"\x05renew\x18\x04 \x01(\bR\x05renew\"\xca\x01\n" +
 	"\fAgentMessage\x128\n" +
 	"\bregister\x18\x01 \x01(\v2\x1a.pancake.agent.v1.RegisterH\x00R\bregister\x12;\n" +
 	"\theartbeat\x18\x02 \x01(\v2\x1b.pancake.agent.v1.HeartbeatH\x00R\theartbeat\x128\n" +
 	"\x06status\x18\x03 \x01(\v2\x1e.pancake.agent.v1.StatusUpdateH\x00R\x06statusB\t\n" +
-	"\amessage\"\xba\x03\n" +
+	"\amessage\"\xfd\x03\n" +
 	"\x10SchedulerMessage\x12>\n" +
 	"\n" +
 	"registered\x18\x01 \x01(\v2\x1c.pancake.agent.v1.RegisteredH\x00R\n" +
@@ -1524,7 +1735,8 @@ const file_internal_agentlink_agent_proto_rawDesc = "" +
 	"\vacknowledge\x18\x05 \x01(\v2\x1d.pancake.agent.v1.AcknowledgeH\x00R\vacknowledge\x12;\n" +
 	"\treconcile\x18\x06 \x01(\v2\x1b.pancake.agent.v1.ReconcileH\x00R\treconcile\x12?\n" +
 	"\vopen_stream\x18\a \x01(\v2\x1c.pancake.agent.v1.OpenStreamH\x00R\n" +
-	"openStreamB\t\n" +
+	"openStream\x12A\n" +
+	"\vcredentials\x18\b \x01(\v2\x1d.pancake.agent.v1.CredentialsH\x00R\vcredentialsB\t\n" +
 	"\amessage\"\xf1\x02\n" +
 	"\bRegister\x12\x19\n" +
 	"\bagent_id\x18\x01 \x01(\tR\aagentId\x12\x1a\n" +
@@ -1637,7 +1849,10 @@ const file_internal_agentlink_agent_proto_rawDesc = "" +
 	"StreamDone2\xa7\x01\n" +
 	"\tAgentLink\x12Q\n" +
 	"\aSession\x12\x1e.pancake.agent.v1.AgentMessage\x1a\".pancake.agent.v1.SchedulerMessage(\x010\x01\x12G\n" +
-	"\x06Stream\x12\x1d.pancake.agent.v1.StreamChunk\x1a\x1c.pancake.agent.v1.StreamDone(\x01B5Z3github.com/pancake-stack/pancake/internal/agentlinkb\x06proto3"
+	"\x06Stream\x12\x1d.pancake.agent.v1.StreamChunk\x1a\x1c.pancake.agent.v1.StreamDone(\x012\x98\x01\n" +
+	"\bIdentity\x12D\n" +
+	"\x04Join\x12\x1d.pancake.agent.v1.JoinRequest\x1a\x1d.pancake.agent.v1.Credentials\x12F\n" +
+	"\x05Renew\x12\x1e.pancake.agent.v1.RenewRequest\x1a\x1d.pancake.agent.v1.CredentialsB5Z3github.com/pancake-stack/pancake/internal/agentlinkb\x06proto3"
 
 var (
 	file_internal_agentlink_agent_proto_rawDescOnce sync.Once
@@ -1651,63 +1866,71 @@ func file_internal_agentlink_agent_proto_rawDescGZIP() []byte {
 	return file_internal_agentlink_agent_proto_rawDescData
 }
 
-var file_internal_agentlink_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_internal_agentlink_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_internal_agentlink_agent_proto_goTypes = []any{
-	(*AgentMessage)(nil),     // 0: pancake.agent.v1.AgentMessage
-	(*SchedulerMessage)(nil), // 1: pancake.agent.v1.SchedulerMessage
-	(*Register)(nil),         // 2: pancake.agent.v1.Register
-	(*Heartbeat)(nil),        // 3: pancake.agent.v1.Heartbeat
-	(*StatusUpdate)(nil),     // 4: pancake.agent.v1.StatusUpdate
-	(*Registered)(nil),       // 5: pancake.agent.v1.Registered
-	(*Redirect)(nil),         // 6: pancake.agent.v1.Redirect
-	(*Launch)(nil),           // 7: pancake.agent.v1.Launch
-	(*Container)(nil),        // 8: pancake.agent.v1.Container
-	(*PortMapping)(nil),      // 9: pancake.agent.v1.PortMapping
-	(*Volume)(nil),           // 10: pancake.agent.v1.Volume
-	(*Health)(nil),           // 11: pancake.agent.v1.Health
-	(*Resources)(nil),        // 12: pancake.agent.v1.Resources
-	(*Kill)(nil),             // 13: pancake.agent.v1.Kill
-	(*Acknowledge)(nil),      // 14: pancake.agent.v1.Acknowledge
-	(*Reconcile)(nil),        // 15: pancake.agent.v1.Reconcile
-	(*OpenStream)(nil),       // 16: pancake.agent.v1.OpenStream
-	(*Logs)(nil),             // 17: pancake.agent.v1.Logs
-	(*StreamChunk)(nil),      // 18: pancake.agent.v1.StreamChunk
-	(*StreamDone)(nil),       // 19: pancake.agent.v1.StreamDone
-	nil,                      // 20: pancake.agent.v1.Register.AttributesEntry
-	nil,                      // 21: pancake.agent.v1.Container.EnvEntry
-	nil,                      // 22: pancake.agent.v1.Container.LabelsEntry
+	(*JoinRequest)(nil),      // 0: pancake.agent.v1.JoinRequest
+	(*RenewRequest)(nil),     // 1: pancake.agent.v1.RenewRequest
+	(*Credentials)(nil),      // 2: pancake.agent.v1.Credentials
+	(*AgentMessage)(nil),     // 3: pancake.agent.v1.AgentMessage
+	(*SchedulerMessage)(nil), // 4: pancake.agent.v1.SchedulerMessage
+	(*Register)(nil),         // 5: pancake.agent.v1.Register
+	(*Heartbeat)(nil),        // 6: pancake.agent.v1.Heartbeat
+	(*StatusUpdate)(nil),     // 7: pancake.agent.v1.StatusUpdate
+	(*Registered)(nil),       // 8: pancake.agent.v1.Registered
+	(*Redirect)(nil),         // 9: pancake.agent.v1.Redirect
+	(*Launch)(nil),           // 10: pancake.agent.v1.Launch
+	(*Container)(nil),        // 11: pancake.agent.v1.Container
+	(*PortMapping)(nil),      // 12: pancake.agent.v1.PortMapping
+	(*Volume)(nil),           // 13: pancake.agent.v1.Volume
+	(*Health)(nil),           // 14: pancake.agent.v1.Health
+	(*Resources)(nil),        // 15: pancake.agent.v1.Resources
+	(*Kill)(nil),             // 16: pancake.agent.v1.Kill
+	(*Acknowledge)(nil),      // 17: pancake.agent.v1.Acknowledge
+	(*Reconcile)(nil),        // 18: pancake.agent.v1.Reconcile
+	(*OpenStream)(nil),       // 19: pancake.agent.v1.OpenStream
+	(*Logs)(nil),             // 20: pancake.agent.v1.Logs
+	(*StreamChunk)(nil),      // 21: pancake.agent.v1.StreamChunk
+	(*StreamDone)(nil),       // 22: pancake.agent.v1.StreamDone
+	nil,                      // 23: pancake.agent.v1.Register.AttributesEntry
+	nil,                      // 24: pancake.agent.v1.Container.EnvEntry
+	nil,                      // 25: pancake.agent.v1.Container.LabelsEntry
 }
 var file_internal_agentlink_agent_proto_depIdxs = []int32{
-	2,  // 0: pancake.agent.v1.AgentMessage.register:type_name -> pancake.agent.v1.Register
-	3,  // 1: pancake.agent.v1.AgentMessage.heartbeat:type_name -> pancake.agent.v1.Heartbeat
-	4,  // 2: pancake.agent.v1.AgentMessage.status:type_name -> pancake.agent.v1.StatusUpdate
-	5,  // 3: pancake.agent.v1.SchedulerMessage.registered:type_name -> pancake.agent.v1.Registered
-	6,  // 4: pancake.agent.v1.SchedulerMessage.redirect:type_name -> pancake.agent.v1.Redirect
-	7,  // 5: pancake.agent.v1.SchedulerMessage.launch:type_name -> pancake.agent.v1.Launch
-	13, // 6: pancake.agent.v1.SchedulerMessage.kill:type_name -> pancake.agent.v1.Kill
-	14, // 7: pancake.agent.v1.SchedulerMessage.acknowledge:type_name -> pancake.agent.v1.Acknowledge
-	15, // 8: pancake.agent.v1.SchedulerMessage.reconcile:type_name -> pancake.agent.v1.Reconcile
-	16, // 9: pancake.agent.v1.SchedulerMessage.open_stream:type_name -> pancake.agent.v1.OpenStream
-	20, // 10: pancake.agent.v1.Register.attributes:type_name -> pancake.agent.v1.Register.AttributesEntry
-	12, // 11: pancake.agent.v1.Register.resources:type_name -> pancake.agent.v1.Resources
-	4,  // 12: pancake.agent.v1.Register.tasks:type_name -> pancake.agent.v1.StatusUpdate
-	12, // 13: pancake.agent.v1.Launch.resources:type_name -> pancake.agent.v1.Resources
-	8,  // 14: pancake.agent.v1.Launch.container:type_name -> pancake.agent.v1.Container
-	11, // 15: pancake.agent.v1.Launch.health:type_name -> pancake.agent.v1.Health
-	9,  // 16: pancake.agent.v1.Container.ports:type_name -> pancake.agent.v1.PortMapping
-	21, // 17: pancake.agent.v1.Container.env:type_name -> pancake.agent.v1.Container.EnvEntry
-	22, // 18: pancake.agent.v1.Container.labels:type_name -> pancake.agent.v1.Container.LabelsEntry
-	10, // 19: pancake.agent.v1.Container.volumes:type_name -> pancake.agent.v1.Volume
-	17, // 20: pancake.agent.v1.OpenStream.logs:type_name -> pancake.agent.v1.Logs
-	0,  // 21: pancake.agent.v1.AgentLink.Session:input_type -> pancake.agent.v1.AgentMessage
-	18, // 22: pancake.agent.v1.AgentLink.Stream:input_type -> pancake.agent.v1.StreamChunk
-	1,  // 23: pancake.agent.v1.AgentLink.Session:output_type -> pancake.agent.v1.SchedulerMessage
-	19, // 24: pancake.agent.v1.AgentLink.Stream:output_type -> pancake.agent.v1.StreamDone
-	23, // [23:25] is the sub-list for method output_type
-	21, // [21:23] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	5,  // 0: pancake.agent.v1.AgentMessage.register:type_name -> pancake.agent.v1.Register
+	6,  // 1: pancake.agent.v1.AgentMessage.heartbeat:type_name -> pancake.agent.v1.Heartbeat
+	7,  // 2: pancake.agent.v1.AgentMessage.status:type_name -> pancake.agent.v1.StatusUpdate
+	8,  // 3: pancake.agent.v1.SchedulerMessage.registered:type_name -> pancake.agent.v1.Registered
+	9,  // 4: pancake.agent.v1.SchedulerMessage.redirect:type_name -> pancake.agent.v1.Redirect
+	10, // 5: pancake.agent.v1.SchedulerMessage.launch:type_name -> pancake.agent.v1.Launch
+	16, // 6: pancake.agent.v1.SchedulerMessage.kill:type_name -> pancake.agent.v1.Kill
+	17, // 7: pancake.agent.v1.SchedulerMessage.acknowledge:type_name -> pancake.agent.v1.Acknowledge
+	18, // 8: pancake.agent.v1.SchedulerMessage.reconcile:type_name -> pancake.agent.v1.Reconcile
+	19, // 9: pancake.agent.v1.SchedulerMessage.open_stream:type_name -> pancake.agent.v1.OpenStream
+	2,  // 10: pancake.agent.v1.SchedulerMessage.credentials:type_name -> pancake.agent.v1.Credentials
+	23, // 11: pancake.agent.v1.Register.attributes:type_name -> pancake.agent.v1.Register.AttributesEntry
+	15, // 12: pancake.agent.v1.Register.resources:type_name -> pancake.agent.v1.Resources
+	7,  // 13: pancake.agent.v1.Register.tasks:type_name -> pancake.agent.v1.StatusUpdate
+	15, // 14: pancake.agent.v1.Launch.resources:type_name -> pancake.agent.v1.Resources
+	11, // 15: pancake.agent.v1.Launch.container:type_name -> pancake.agent.v1.Container
+	14, // 16: pancake.agent.v1.Launch.health:type_name -> pancake.agent.v1.Health
+	12, // 17: pancake.agent.v1.Container.ports:type_name -> pancake.agent.v1.PortMapping
+	24, // 18: pancake.agent.v1.Container.env:type_name -> pancake.agent.v1.Container.EnvEntry
+	25, // 19: pancake.agent.v1.Container.labels:type_name -> pancake.agent.v1.Container.LabelsEntry
+	13, // 20: pancake.agent.v1.Container.volumes:type_name -> pancake.agent.v1.Volume
+	20, // 21: pancake.agent.v1.OpenStream.logs:type_name -> pancake.agent.v1.Logs
+	3,  // 22: pancake.agent.v1.AgentLink.Session:input_type -> pancake.agent.v1.AgentMessage
+	21, // 23: pancake.agent.v1.AgentLink.Stream:input_type -> pancake.agent.v1.StreamChunk
+	0,  // 24: pancake.agent.v1.Identity.Join:input_type -> pancake.agent.v1.JoinRequest
+	1,  // 25: pancake.agent.v1.Identity.Renew:input_type -> pancake.agent.v1.RenewRequest
+	4,  // 26: pancake.agent.v1.AgentLink.Session:output_type -> pancake.agent.v1.SchedulerMessage
+	22, // 27: pancake.agent.v1.AgentLink.Stream:output_type -> pancake.agent.v1.StreamDone
+	2,  // 28: pancake.agent.v1.Identity.Join:output_type -> pancake.agent.v1.Credentials
+	2,  // 29: pancake.agent.v1.Identity.Renew:output_type -> pancake.agent.v1.Credentials
+	26, // [26:30] is the sub-list for method output_type
+	22, // [22:26] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_internal_agentlink_agent_proto_init() }
@@ -1715,12 +1938,12 @@ func file_internal_agentlink_agent_proto_init() {
 	if File_internal_agentlink_agent_proto != nil {
 		return
 	}
-	file_internal_agentlink_agent_proto_msgTypes[0].OneofWrappers = []any{
+	file_internal_agentlink_agent_proto_msgTypes[3].OneofWrappers = []any{
 		(*AgentMessage_Register)(nil),
 		(*AgentMessage_Heartbeat)(nil),
 		(*AgentMessage_Status)(nil),
 	}
-	file_internal_agentlink_agent_proto_msgTypes[1].OneofWrappers = []any{
+	file_internal_agentlink_agent_proto_msgTypes[4].OneofWrappers = []any{
 		(*SchedulerMessage_Registered)(nil),
 		(*SchedulerMessage_Redirect)(nil),
 		(*SchedulerMessage_Launch)(nil),
@@ -1728,8 +1951,9 @@ func file_internal_agentlink_agent_proto_init() {
 		(*SchedulerMessage_Acknowledge)(nil),
 		(*SchedulerMessage_Reconcile)(nil),
 		(*SchedulerMessage_OpenStream)(nil),
+		(*SchedulerMessage_Credentials)(nil),
 	}
-	file_internal_agentlink_agent_proto_msgTypes[16].OneofWrappers = []any{
+	file_internal_agentlink_agent_proto_msgTypes[19].OneofWrappers = []any{
 		(*OpenStream_Logs)(nil),
 	}
 	type x struct{}
@@ -1738,9 +1962,9 @@ func file_internal_agentlink_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_internal_agentlink_agent_proto_rawDesc), len(file_internal_agentlink_agent_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   23,
+			NumMessages:   26,
 			NumExtensions: 0,
-			NumServices:   1,
+			NumServices:   2,
 		},
 		GoTypes:           file_internal_agentlink_agent_proto_goTypes,
 		DependencyIndexes: file_internal_agentlink_agent_proto_depIdxs,

@@ -161,6 +161,10 @@ func Status(kind pancake.Kind) int {
 		return http.StatusServiceUnavailable
 	case pancake.Failed:
 		return http.StatusUnprocessableEntity
+	case pancake.Unauthenticated:
+		return http.StatusUnauthorized
+	case pancake.Forbidden:
+		return http.StatusForbidden
 	}
 	return http.StatusInternalServerError
 }

@@ -28,12 +28,23 @@ type Owner interface {
 	Closed(agent string, heard time.Time)
 }
 
+// Security tells agents from others, and what they have to know.
+type Security interface {
+	// Agent returns the id of the agent at the other end of a call. It fails with
+	// Denied when that is none, or not the one claimed, if that is not "".
+	Agent(ctx context.Context, claimed string) (id string, err error)
+	// Shared is what all nodes share, for the agent that makes the call of ctx.
+	Shared(ctx context.Context) *agentlink.Credentials
+}
+
 // Config says how a Server treats agents.
 type Config struct {
 	// Leader says where agents find the scheduler that leads; "" means nobody does.
 	Leader func() string
 	// Heartbeat is how often agents are asked to report. Default 2 s.
 	Heartbeat time.Duration
+	// Security, if set, is asked who each agent is. Without it they are believed.
+	Security Security
 }
 
 // How long an agent may take.
@@ -48,6 +59,7 @@ type Server struct {
 
 	leader    func() string
 	heartbeat time.Duration
+	security  Security // may be nil
 
 	mu       sync.Mutex
 	owner    Owner
@@ -59,7 +71,7 @@ type Server struct {
 // New makes a Server without an owner.
 func New(cfg Config) *Server {
 	return &Server{
-		leader: cfg.Leader, heartbeat: cmp.Or(cfg.Heartbeat, 2*time.Second),
+		leader: cfg.Leader, heartbeat: cmp.Or(cfg.Heartbeat, 2*time.Second), security: cfg.Security,
 		sessions: map[string]*session{}, streams: map[string]*stream{},
 	}
 }
@@ -112,6 +124,18 @@ func (s *Server) Accept(agent string, number uint64) {
 		sess.send(&agentlink.SchedulerMessage{Message: &agentlink.SchedulerMessage_Registered{
 			Registered: &agentlink.Registered{HeartbeatMs: s.heartbeat.Milliseconds()},
 		}})
+		sess.share()
+	}
+}
+
+// Share tells all agents what they share, because it has changed.
+func (s *Server) Share() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, sess := range s.sessions {
+		if sess.accepted {
+			sess.share()
+		}
 	}
 }
 
@@ -139,7 +163,7 @@ func (s *Server) Drop(agent string) {
 
 // begin installs a session for an agent; an older one of the same agent ends.
 // It fails with Conflict while another node of the same id is heard.
-func (s *Server) begin(a pancake.Agent) (*session, Owner, error) {
+func (s *Server) begin(ctx context.Context, a pancake.Agent) (*session, Owner, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.owner == nil {
@@ -153,6 +177,9 @@ func (s *Server) begin(a pancake.Agent) (*session, Owner, error) {
 	}
 	s.last++
 	sess := newSession(a.ID, a.Address, s.last)
+	if s.security != nil {
+		sess.shared = func() *agentlink.Credentials { return s.security.Shared(ctx) }
+	}
 	s.sessions[a.ID] = sess
 	return sess, s.owner, nil
 }
@@ -186,6 +213,10 @@ func refuse(err error) error {
 		return status.Error(codes.InvalidArgument, err.Error())
 	case pancake.Conflict:
 		return status.Error(codes.FailedPrecondition, err.Error())
+	case pancake.Unauthenticated:
+		return status.Error(codes.Unauthenticated, err.Error())
+	case pancake.Forbidden:
+		return status.Error(codes.PermissionDenied, err.Error())
 	}
 	return status.Error(codes.Unavailable, err.Error())
 }

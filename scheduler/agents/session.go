@@ -27,6 +27,15 @@ type session struct {
 	closed   bool
 	ready    chan struct{} // holds one value while the queue is not empty
 	done     chan struct{} // closed when the session is to end
+	// shared makes what all nodes share, for this one; nil when nothing is secure.
+	shared func() *agentlink.Credentials
+}
+
+// share queues what all nodes share.
+func (s *session) share() {
+	if s.shared != nil {
+		s.send(&agentlink.SchedulerMessage{Message: &agentlink.SchedulerMessage_Credentials{Credentials: s.shared()}})
+	}
 }
 
 func newSession(agent, address string, number uint64) *session {
@@ -66,7 +75,12 @@ func (s *Server) Session(conn grpc.BidiStreamingServer[agentlink.AgentMessage, a
 	if err != nil {
 		return refuse(pancake.Errorf(pancake.Invalid, "%w", err))
 	}
-	sess, owner, err := s.begin(agent)
+	if s.security != nil {
+		if _, err := s.security.Agent(ctx, agent.ID); err != nil {
+			return refuse(err)
+		}
+	}
+	sess, owner, err := s.begin(ctx, agent)
 	if err != nil {
 		return refuse(err)
 	}

@@ -17,6 +17,7 @@ import (
 
 // stream waits for, and then carries, what an agent sends for one OpenStream.
 type stream struct {
+	agent  string
 	chunks chan *agentlink.StreamChunk // closed by the agent's end
 	err    error                       // how it ended, once chunks is closed; io.EOF means well
 	taken  bool                        // an agent has answered
@@ -30,7 +31,7 @@ func (s *Server) Logs(ctx context.Context, agent, task string, tail int, follow 
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	id := rand.Text()
-	st := &stream{chunks: make(chan *agentlink.StreamChunk), done: ctx.Done()}
+	st := &stream{agent: agent, chunks: make(chan *agentlink.StreamChunk), done: ctx.Done()}
 	s.mu.Lock()
 	s.streams[id] = st
 	s.mu.Unlock()
@@ -76,6 +77,13 @@ func (s *Server) Logs(ctx context.Context, agent, task string, tail int, follow 
 func (s *Server) Stream(conn grpc.ClientStreamingServer[agentlink.StreamChunk, agentlink.StreamDone]) error {
 	ctx, cancel := context.WithCancel(conn.Context())
 	defer cancel()
+	agent := "" // any
+	if s.security != nil {
+		var err error
+		if agent, err = s.security.Agent(ctx, ""); err != nil {
+			return refuse(err)
+		}
+	}
 	in := receive(ctx, conn.Recv)
 	limit := time.NewTimer(streamLimit)
 	defer limit.Stop()
@@ -85,7 +93,7 @@ func (s *Server) Stream(conn grpc.ClientStreamingServer[agentlink.StreamChunk, a
 	case <-limit.C:
 	case <-ctx.Done():
 	}
-	st := s.claim(chunk.GetStreamId())
+	st := s.claim(chunk.GetStreamId(), agent)
 	if st == nil {
 		return status.Error(codes.NotFound, "nobody waits for this stream")
 	}
@@ -109,12 +117,12 @@ func (s *Server) Stream(conn grpc.ClientStreamingServer[agentlink.StreamChunk, a
 	return conn.SendAndClose(&agentlink.StreamDone{})
 }
 
-// claim returns the stream that waits under id, once.
-func (s *Server) claim(id string) *stream {
+// claim returns the stream that waits under id for what agent sends, "" for any, once.
+func (s *Server) claim(id, agent string) *stream {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := s.streams[id]
-	if st == nil || st.taken {
+	if st == nil || st.taken || agent != "" && st.agent != agent {
 		return nil
 	}
 	st.taken = true

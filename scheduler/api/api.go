@@ -6,9 +6,11 @@ import (
 	"cmp"
 	"context"
 	"net/http"
+	"slices"
 	"strconv"
 
 	"github.com/pancake-stack/pancake"
+	"github.com/pancake-stack/pancake/internal/identity"
 	"github.com/pancake-stack/pancake/internal/serve"
 	"github.com/pancake-stack/pancake/scheduler/client"
 	"github.com/pancake-stack/pancake/scheduler/events"
@@ -38,6 +40,25 @@ type Agents interface {
 	Logs(ctx context.Context, agent, task string, tail int, follow bool, fn func(source string, data []byte) error) error
 }
 
+// Guard decides who may do what. A refusal is an identity.Denied.
+type Guard interface {
+	// Authorize decides for the call of ctx, and notes what it is about.
+	Authorize(ctx context.Context, a identity.Action, target string, on ...identity.Ownership) error
+	// May decides as Authorize does, and notes nothing.
+	May(ctx context.Context, a identity.Action, on ...identity.Ownership) bool
+	// Caller names who makes the call of ctx.
+	Caller(ctx context.Context) string
+}
+
+// everybody is the Guard of a scheduler that is not secure: all may do all.
+type everybody struct{}
+
+func (everybody) Authorize(context.Context, identity.Action, string, ...identity.Ownership) error {
+	return nil
+}
+func (everybody) May(context.Context, identity.Action, ...identity.Ownership) bool { return true }
+func (everybody) Caller(context.Context) string                                    { return "" }
+
 // View is the state, and why instances wait, by request.
 type View struct {
 	State    *state.State
@@ -48,31 +69,43 @@ type api struct {
 	scheduler Scheduler
 	agents    Agents
 	events    *events.Hub
+	guard     Guard
 }
 
-// New serves the API below /v1/.
-func New(s Scheduler, a Agents, hub *events.Hub) http.Handler {
-	h := &api{s, a, hub}
+// New serves the API below /v1/. Without a guard, nil, all may do all.
+func New(s Scheduler, a Agents, hub *events.Hub, g Guard) http.Handler {
+	if g == nil {
+		g = everybody{}
+	}
+	h := &api{s, a, hub, g}
 	mux := http.NewServeMux()
-	for pattern, fn := range map[string]func(http.ResponseWriter, *http.Request) error{
-		"GET /v1/requests":                        h.requests,
-		"GET /v1/requests/{request}":              h.request,
-		"DELETE /v1/requests/{request}":           h.delete,
-		"POST /v1/requests/{request}/scale":       h.scale,
-		"GET /v1/requests/{request}/deploys":      h.deploys,
-		"GET /v1/requests/{request}/deploys/{id}": h.deploy,
-		"POST /v1/deploys":                        h.submit,
-		"GET /v1/tasks":                           h.tasks,
-		"GET /v1/tasks/{task}":                    h.task,
-		"POST /v1/tasks/{task}/kill":              h.kill,
-		"GET /v1/tasks/{task}/logs":               h.logs,
-		"GET /v1/agents":                          h.listAgents,
-		"GET /v1/events":                          h.watch,
-		"/": func(_ http.ResponseWriter, r *http.Request) error {
+	for pattern, route := range map[string]struct {
+		action identity.Action
+		fn     func(http.ResponseWriter, *http.Request) error
+	}{
+		"GET /v1/requests":                        {identity.ActionRead, h.requests},
+		"GET /v1/requests/{request}":              {identity.ActionRead, h.request},
+		"DELETE /v1/requests/{request}":           {identity.ActionDelete, h.delete},
+		"POST /v1/requests/{request}/scale":       {identity.ActionScale, h.scale},
+		"GET /v1/requests/{request}/deploys":      {identity.ActionRead, h.deploys},
+		"GET /v1/requests/{request}/deploys/{id}": {identity.ActionRead, h.deploy},
+		"POST /v1/deploys":                        {identity.ActionDeploy, h.submit},
+		"GET /v1/tasks":                           {identity.ActionRead, h.tasks},
+		"GET /v1/tasks/{task}":                    {identity.ActionRead, h.task},
+		"POST /v1/tasks/{task}/kill":              {identity.ActionKill, h.kill},
+		"GET /v1/tasks/{task}/logs":               {identity.ActionLogs, h.logs},
+		"GET /v1/agents":                          {identity.ActionRead, h.listAgents},
+		"GET /v1/events":                          {identity.ActionRead, h.watch},
+		"/": {identity.ActionRead, func(_ http.ResponseWriter, r *http.Request) error {
 			return pancake.Errorf(pancake.NotFound, "there is no %s %s", r.Method, r.URL.Path)
-		},
+		}},
 	} {
-		mux.Handle(pattern, serve.Handler(fn))
+		mux.Handle(pattern, serve.Handler(func(w http.ResponseWriter, r *http.Request) error {
+			if err := h.authorize(r, route.action); err != nil {
+				return err
+			}
+			return route.fn(w, r)
+		}))
 	}
 	return mux
 }
@@ -88,8 +121,10 @@ func (h *api) read(w http.ResponseWriter, fn func(View) (any, error)) error {
 	return serve.JSON(w, http.StatusOK, out)
 }
 
-func (h *api) requests(w http.ResponseWriter, _ *http.Request) error {
-	return h.read(w, func(v View) (any, error) { return v.requests(), nil })
+func (h *api) requests(w http.ResponseWriter, r *http.Request) error {
+	return h.read(w, func(v View) (any, error) {
+		return slices.DeleteFunc(v.requests(), func(q client.RequestView) bool { return !h.shows(r, v, q.Request.ID) }), nil
+	})
 }
 
 func (h *api) request(w http.ResponseWriter, r *http.Request) error {
@@ -109,7 +144,9 @@ func (h *api) tasks(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return h.read(w, func(v View) (any, error) { return v.tasks(r.FormValue("request"), history), nil })
+	return h.read(w, func(v View) (any, error) {
+		return slices.DeleteFunc(v.tasks(r.FormValue("request"), history), func(t pancake.Task) bool { return !h.shows(r, v, t.RequestID) }), nil
+	})
 }
 
 func (h *api) task(w http.ResponseWriter, r *http.Request) error {
@@ -125,8 +162,11 @@ func (h *api) submit(w http.ResponseWriter, r *http.Request) error {
 	if err := serve.ReadJSON(w, r, maxDeploy, &body); err != nil {
 		return err
 	}
-	body.Deploy.User = cmp.Or(body.Deploy.User, r.Header.Get("X-Username"))
+	body.Deploy.User = cmp.Or(h.guard.Caller(r.Context()), body.Deploy.User, r.Header.Get("X-Username"))
 	if err := validate(&body); err != nil {
+		return err
+	}
+	if err := h.guard.Authorize(r.Context(), identity.ActionDeploy, body.Request.ID, h.touched(body.Request)...); err != nil {
 		return err
 	}
 	view, err := h.scheduler.Submit(r.Context(), body)

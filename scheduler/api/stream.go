@@ -39,6 +39,9 @@ func (h *api) watch(w http.ResponseWriter, r *http.Request) error {
 		return serve.IgnoreGone(err)
 	}
 	for _, e := range replay {
+		if !h.tells(r, e) {
+			continue
+		}
 		if err := out.event(e); err != nil {
 			return serve.IgnoreGone(err)
 		}
@@ -52,7 +55,9 @@ func (h *api) watch(w http.ResponseWriter, r *http.Request) error {
 			if !ok {
 				return nil
 			}
-			err = out.event(e)
+			if h.tells(r, e) {
+				err = out.event(e)
+			}
 		case <-tick.C:
 			err = out.print(":\n\n")
 		case <-r.Context().Done():
@@ -62,6 +67,15 @@ func (h *api) watch(w http.ResponseWriter, r *http.Request) error {
 			return serve.IgnoreGone(err)
 		}
 	}
+}
+
+// tells reports whether whoever watches may know of an event.
+func (h *api) tells(r *http.Request, e client.Event) (ok bool) {
+	if e.Request == "" {
+		return true // of an agent
+	}
+	h.scheduler.Read(func(v View) { ok = h.shows(r, v, e.Request) })
+	return ok
 }
 
 // logs sends what a task printed, line by line, each a JSON document.

@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/pancake-stack/pancake"
+	"github.com/pancake-stack/pancake/internal/identity"
 	"github.com/pancake-stack/pancake/scheduler/client"
 )
 
@@ -22,6 +23,7 @@ const (
 	maxEntries   = 1000      // environment variables, labels, ports, …, each
 	maxText      = 256 << 10 // bytes of environment and labels, each
 	maxSeconds   = 24 * 60 * 60
+	maxGroups    = 100
 	maxName      = 255 // bytes of a service, environment, tag or user, each
 	// maxStored bounds what is stored of a deploy, in bytes. JSON escapes take up
 	// to six times the text, and one transaction of etcd has room for 1 MiB, of
@@ -57,6 +59,16 @@ func validate(b *client.DeployBody) error {
 	if err := validInstances(r.Instances); err != nil {
 		return err
 	}
+	groups := slices.Concat(r.ReadWriteGroups, r.ReadOnlyGroups)
+	if r.Group != "" {
+		groups = append(groups, r.Group)
+	}
+	if len(groups) > maxGroups {
+		return invalid("request %s names %d groups; at most %d are taken", r.ID, len(groups), maxGroups)
+	}
+	if err := (identity.Grant{Role: identity.Viewer, Groups: groups}).Validate(); err != nil {
+		return err
+	}
 	if err := words("requiredAttributes", r.RequiredAttributes); err != nil {
 		return err
 	}
@@ -66,6 +78,7 @@ func validate(b *client.DeployBody) error {
 	*r = pancake.Request{
 		ID: r.ID, Service: r.Service, Environment: r.Environment, Type: r.Type, State: pancake.RequestActive,
 		Instances: r.Instances, RequiredAttributes: r.RequiredAttributes,
+		Group: r.Group, ReadWriteGroups: r.ReadWriteGroups, ReadOnlyGroups: r.ReadOnlyGroups,
 	}
 	*d = pancake.Deploy{
 		ID: d.ID, RequestID: r.ID, Tag: d.Tag, User: d.User, Container: d.Container, Resources: d.Resources,

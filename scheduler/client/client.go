@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -37,6 +38,22 @@ type Client struct {
 	Timeout time.Duration
 	// User is sent as X-Username, as nmesos does.
 	User string
+	// Token says who calls. It is sent over https only: a scheduler without TLS
+	// knows no tokens, and others could read it on the way.
+	Token string
+}
+
+// NewHTTP makes what Client.HTTP needs to check a scheduler in another way than by
+// the host name in its certificate, or to show a certificate of the caller's own.
+func NewHTTP(cfg *tls.Config) *http.Client {
+	return &http.Client{Transport: &http.Transport{
+		DialContext:         (&net.Dialer{Timeout: 3 * time.Second}).DialContext,
+		TLSClientConfig:     cfg,
+		ForceAttemptHTTP2:   true, // a TLS configuration of our own would switch it off
+		TLSHandshakeTimeout: 5 * time.Second,
+		MaxIdleConnsPerHost: 8,
+		IdleConnTimeout:     time.Minute,
+	}}
 }
 
 // Requests lists all requests, by id.
@@ -214,11 +231,12 @@ func (c *Client) do(ctx context.Context, method, path string, in any, header htt
 	if c.User != "" {
 		req.Header.Set("X-Username", c.User)
 	}
+	if c.Token != "" && req.URL.Scheme == "https" {
+		req.Header.Set("Authorization", "Bearer "+c.Token)
+	}
 	resp, err := cmp.Or(c.HTTP, defaultHTTP).Do(req)
 	if err != nil {
-		return nil, pancake.Errorf(pancake.Unavailable,
-			"scheduler at %s does not answer: %w\nIs it running? Start one with \"pancake dev\", or name another with --scheduler or PANCAKE_SCHEDULER.",
-			c.base(), unwrapURL(err))
+		return nil, c.unreached(unwrapURL(err))
 	}
 	if resp.StatusCode < 300 {
 		return resp, nil
@@ -227,12 +245,32 @@ func (c *Client) do(ctx context.Context, method, path string, in any, header htt
 	return nil, failure(resp)
 }
 
+// unreached says why there is no answer.
+func (c *Client) unreached(err error) error {
+	if _, untrusted := errors.AsType[*tls.CertificateVerificationError](err); untrusted {
+		return pancake.Errorf(pancake.Unauthenticated,
+			"scheduler at %s shows a certificate that is not trusted here: %w\nIs it the right address? If so, tell Pancake what to trust with \"pancake login\" or --ca.", c.base(), err)
+	}
+	if pancake.KindOf(err) == pancake.Unauthenticated {
+		return pancake.Errorf(pancake.Unauthenticated,
+			"scheduler at %s is not the one it should be: %w\nIs it the right address? After its CA was replaced, or for another cluster, run \"pancake login\" again.", c.base(), err)
+	}
+	if errors.Is(err, http.ErrSchemeMismatch) {
+		return pancake.Errorf(pancake.Invalid, "scheduler at %s does not speak TLS; if it is to be insecure, write http:// in its address", c.base())
+	}
+	return pancake.Errorf(pancake.Unavailable,
+		"scheduler at %s does not answer: %w\nIs it running? Start one with \"pancake dev\", or name another with --scheduler or PANCAKE_SCHEDULER.", c.base(), err)
+}
+
 // failure turns an answer that is not 2xx into an error of the kind it names.
 func failure(resp *http.Response) error {
 	text, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
 	var e ErrorBody
 	if json.Unmarshal(text, &e) == nil && e.Message != "" {
 		return &pancake.Error{Kind: e.Kind, Message: e.Message}
+	}
+	if resp.StatusCode == http.StatusBadRequest && strings.Contains(string(text), "HTTP request to an HTTPS server") { // as net/http puts it
+		return pancake.Errorf(pancake.Invalid, "scheduler at %s speaks TLS only; write https:// in its address", resp.Request.URL.Host)
 	}
 	return pancake.Errorf(pancake.Unavailable, "%s %s: %s: %s", resp.Request.Method, resp.Request.URL, resp.Status,
 		strings.TrimSpace(string(text[:min(len(text), 500)])))
@@ -247,11 +285,7 @@ func (c *Client) base() string {
 }
 
 // defaultHTTP is shared so that connections are reused; it holds no state of ours.
-var defaultHTTP = &http.Client{Transport: &http.Transport{
-	DialContext:         (&net.Dialer{Timeout: 3 * time.Second}).DialContext,
-	MaxIdleConnsPerHost: 8,
-	IdleConnTimeout:     time.Minute,
-}}
+var defaultHTTP = NewHTTP(nil)
 
 // unwrapURL drops the method and address that net/http repeats in its errors.
 func unwrapURL(err error) error {

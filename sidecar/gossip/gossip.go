@@ -51,7 +51,7 @@ type Config struct {
 	// then starts alone and goes on trying.
 	Seeds []string
 	// Keys encrypt all traffic with AES; 16, 24 or 32 bytes each. The first one
-	// encrypts, all decrypt. None: no encryption.
+	// encrypts, all decrypt; SetKeys replaces them. None: no encryption.
 	Keys [][]byte
 	// PushPull is how often everything is compared with one peer. Default 20 s, Sidecar's.
 	PushPull time.Duration
@@ -94,7 +94,10 @@ type Gossip struct {
 	log   *slog.Logger
 	queue *queue
 	peers *peers
-	m     metrics
+	keys  *memberlist.Keyring // nil: no encryption
+	// keysMu keeps two changes of the keys apart.
+	keysMu sync.Mutex
+	m      metrics
 
 	wake     chan struct{}          // something cannot wait for the next tick
 	incoming chan []pancake.Service // from UDP packets
@@ -119,17 +122,16 @@ func New(cfg Config) (*Gossip, error) {
 	if len("pancake/"+cfg.Cluster) > memberlist.LabelMaxSize {
 		return nil, pancake.Errorf(pancake.Invalid, "cluster name %q is too long: %d characters are allowed", cfg.Cluster, memberlist.LabelMaxSize-len("pancake/"))
 	}
-	for _, k := range cfg.Keys {
-		if err := memberlist.ValidateKey(k); err != nil {
-			return nil, pancake.Errorf(pancake.Invalid, "gossip key: %d bytes long; an AES key has 16, 24 or 32", len(k))
-		}
+	keys, err := newKeyring(cfg.Keys)
+	if err != nil {
+		return nil, err
 	}
 	reg := promauto.With(cfg.Metrics)
 	counter := func(name, help, label string) *prometheus.CounterVec {
 		return reg.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, []string{label})
 	}
 	g := &Gossip{
-		cfg: cfg, log: cfg.Log, wake: make(chan struct{}, 1), incoming: make(chan []pancake.Service, 1024), joined: make(chan struct{}), large: map[key][]byte{},
+		cfg: cfg, log: cfg.Log, keys: keys, wake: make(chan struct{}, 1), incoming: make(chan []pancake.Service, 1024), joined: make(chan struct{}), large: map[key][]byte{},
 		streams: make(chan struct{}, maxStreams),
 		m: metrics{
 			received: counter("sidecar_gossip_received_total", "Messages of peers by kind: packet, stream or state.", "kind"),
@@ -234,9 +236,7 @@ func (g *Gossip) memberlistConfig(d *delegate) *memberlist.Config {
 	c.EnableCompression = false // small packets gain nothing, and large messages are compressed by us
 	// A host that died may come back under another address.
 	c.DeadNodeReclaimTime = 10 * time.Second
-	if len(g.cfg.Keys) > 0 {
-		c.Keyring, _ = memberlist.NewKeyring(g.cfg.Keys, g.cfg.Keys[0]) // New has looked at the keys
-	}
+	c.Keyring = g.keys
 	c.Delegate, c.Events, c.Conflict = d, g.peers, g.peers
 	c.Logger = bridge(g.log)
 	c.Transport = g.cfg.Transport

@@ -302,6 +302,53 @@ func TestOtherClustersAndKeysStayApart(t *testing.T) {
 	})
 }
 
+// A key is replaced host by host, slowly enough for the failure detector to notice
+// whoever is not understood.
+func TestKeyRotationLosesNobody(t *testing.T) {
+	was, is := []byte("0123456789abcdef"), []byte("fedcba9876543210")
+	synctest.Test(t, func(t *testing.T) {
+		network := newNetwork(0)
+		var hosts []*host
+		seed := network.node(1)
+		for i := range 5 {
+			wire := seed
+			if i > 0 {
+				wire = network.node(i + 1)
+			}
+			hosts = append(hosts, begin(t, fmt.Sprintf("h%d", i), func(c *gossip.Config) {
+				c.Transport, c.Seeds, c.Keys = wire, []string{seed.String()}, [][]byte{was}
+			}))
+		}
+		together := everybody(hosts, func(h *host) bool { return h.alive() == 5 })
+		within(t, time.Minute, "all know each other", together)
+		for step, keys := range [][][]byte{{was, is}, {is, was}, {is}} {
+			for i, h := range hosts {
+				if err := h.SetKeys(keys); err != nil {
+					t.Fatal(err)
+				}
+				id := fmt.Sprintf("%d-%d", step, i)
+				h.run(id, nil)
+				within(t, 10*time.Second, "all know the service", everybody(hosts, func(o *host) bool { return o.sees(h.name, id) == "Alive" }))
+				for range 300 {
+					time.Sleep(100 * time.Millisecond)
+					if !together() {
+						t.Fatalf("step %d, %s: a member was lost", step, h.name)
+					}
+				}
+			}
+		}
+		// So that the test can fail: who skips the steps is lost.
+		if err := hosts[4].SetKeys([][]byte{was}); err != nil {
+			t.Fatal(err)
+		}
+		within(t, time.Minute, "h4 is lost", func() bool { return hosts[0].alive() == 4 })
+		for _, h := range hosts {
+			h.stop()
+		}
+		time.Sleep(time.Minute)
+	})
+}
+
 func TestBadConfig(t *testing.T) {
 	h := &host{c: catalog.New("h", "c")}
 	for name, cfg := range map[string]gossip.Config{

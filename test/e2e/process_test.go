@@ -100,14 +100,20 @@ func (p *process) waitFor(text string) {
 // run runs bin/pancake to its end and returns what it printed and its exit code.
 func run(t *testing.T, dir string, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
+	return runCommand(t, dir, append([]string{binary(t, "pancake")}, args...))
+}
+
+// runCommand runs any command line as run does, with more variables.
+func runCommand(t *testing.T, dir string, args []string, vars ...string) (stdout, stderr string, code int) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 3*time.Minute) // it also cleans up
 	defer cancel()
-	cmd := exec.CommandContext(ctx, binary(t, "pancake"), args...)
+	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 	var out, errs bytes.Buffer
-	cmd.Dir, cmd.Stdout, cmd.Stderr, cmd.Env = dir, &out, &errs, environment()
+	cmd.Dir, cmd.Stdout, cmd.Stderr, cmd.Env = dir, &out, &errs, append(environment(), vars...)
 	err := cmd.Run()
 	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
-		t.Fatalf("pancake %v: %v", args, err)
+		t.Fatalf("%v: %v", args, err)
 	}
 	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
 }
