@@ -59,8 +59,8 @@ func (f *nodeFlags) host() (string, error) {
 	return host, nil
 }
 
-// loopbackOnly refuses addresses that others can reach, for nothing here is
-// authenticated or encrypted yet, unless insecure says that this is wanted.
+// loopbackOnly refuses addresses that others can reach, for what listens there
+// neither authenticates nor encrypts, unless insecure says that this is wanted.
 func loopbackOnly(insecure bool, addrs map[string]string) error {
 	for flag, addr := range addrs {
 		if addr != "" && !insecure && !serve.Loopback(addr) {
