@@ -21,6 +21,9 @@ type configuration struct {
 type sidecarConfiguration struct {
 	URL   string `description:"Sidecar to listen to." export:"true"`
 	Cache string `description:"File that keeps the last good routes for a start without the sidecar." export:"true"`
+	CA    string `description:"File with the cluster's CA, for a sidecar at https://." export:"true"`
+	Cert  string `description:"File with the certificate to show to a sidecar at https://." export:"true"`
+	Key   string `description:"File with the certificate's key; default that of the certificate." export:"true"`
 }
 
 func newConfiguration() *configuration {

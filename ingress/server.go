@@ -117,7 +117,10 @@ func newProviders(cfg *configuration) (*aggregator.ProviderAggregator, error) {
 	if err := providers.AddProvider(traefik.New(cfg.Configuration)); err != nil {
 		return nil, err
 	}
-	sidecar := &provider.Provider{URL: cfg.Sidecar.URL, Cache: cfg.Sidecar.Cache}
+	sidecar := &provider.Provider{
+		URL: cfg.Sidecar.URL, Cache: cfg.Sidecar.Cache,
+		TLS: provider.TLS{CA: cfg.Sidecar.CA, Cert: cfg.Sidecar.Cert, Key: cfg.Sidecar.Key},
+	}
 	if err := providers.AddProvider(sidecar); err != nil {
 		return nil, err
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/pancake-stack/pancake"
+	"github.com/pancake-stack/pancake/internal/identity"
 	"github.com/pancake-stack/pancake/sidecar/discover"
 )
 
@@ -53,6 +54,12 @@ type Config struct {
 	// is used instead; Run closes it.
 	HTTPAddr string
 	Listener net.Listener
+
+	// TLSListener, if set, serves the API to other machines as well, over TLS with the
+	// certificate of Identity, to those with a certificate of its cluster: any of them
+	// may read; to change something takes an operator's. Run closes it.
+	TLSListener net.Listener
+	Identity    *identity.Source
 
 	// DockerHost is the Docker engine, such as unix:///var/run/docker.sock.
 	// Default: DOCKER_HOST, else that socket.
@@ -110,6 +117,9 @@ func (cfg Config) withDefaults() (Config, error) {
 	cfg.BindPort = cmp.Or(cfg.BindPort, 7946)
 	cfg.ClusterName = cmp.Or(cfg.ClusterName, "default")
 	cfg.HTTPAddr = cmp.Or(cfg.HTTPAddr, "127.0.0.1:7777")
+	if cfg.TLSListener != nil && cfg.Identity == nil {
+		return cfg, pancake.Errorf(pancake.Internal, "a listener for TLS needs a certificate")
+	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}

@@ -17,8 +17,11 @@ func (s *Sidecar) register(reg *prometheus.Registry) error {
 		Name: "sidecar_records_refused_total", Help: "Records of peers that were not taken, by reason.",
 	}, []string{"reason"})
 	s.owner.refused = func(r catalog.Reason) { refused.WithLabelValues(string(r)).Inc() }
+	s.refused = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "sidecar_api_refused_total", Help: "Callers of the API that were refused, by reason.",
+	}, []string{"reason"})
 	for _, c := range []prometheus.Collector{
-		refused, census{s}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		refused, s.refused, census{s}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	} {
 		if err := reg.Register(c); err != nil {
 			return fmt.Errorf("register the sidecar's metrics: %w", err)

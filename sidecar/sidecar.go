@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/moby/moby/client"
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/pancake-stack/pancake"
@@ -34,6 +35,7 @@ type Sidecar struct {
 	gossip  *gossip.Gossip
 	checker *health.Checker
 	routes  *routes
+	refused *prometheus.CounterVec // callers of the API, by reason
 
 	listening chan struct{} // closed when the API answers
 }
@@ -90,9 +92,16 @@ func (s *Sidecar) Run(ctx context.Context) error {
 		}
 		return s.routes.run(ctx)
 	})
+	handler := s.handler()
+	if s.cfg.TLSListener != nil {
+		defer s.cfg.TLSListener.Close()
+		group.Go(func() error {
+			return serve.Run(ctx, s.secured(ctx), s.guarded(handler), s.cfg.Log)
+		})
+	}
 	group.Go(func() error {
 		close(s.listening)
-		return serve.Run(ctx, ln, s.handler(), s.cfg.Log)
+		return serve.Run(ctx, ln, handler, s.cfg.Log)
 	})
 	return group.Wait()
 }

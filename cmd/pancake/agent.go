@@ -20,6 +20,7 @@ type agentFlags struct {
 	scheduler   string
 	advertise   string
 	http        string
+	https       string
 	gossip      string
 	seeds       string
 	clusterName string
@@ -66,6 +67,7 @@ scheduler knows it, and the keys that gossip is encrypted with. It keeps them un
 	flags.StringVar(&f.scheduler, "scheduler", "127.0.0.1:7098", "`addresses` that the schedulers listen on for agents, host:port,…")
 	flags.StringVar(&f.advertise, "advertise", "127.0.0.1", "`IP` address at which others reach this node and its tasks")
 	flags.StringVar(&f.http, "http", "", "`address` that the Sidecar's API listens on (default: port 7777 of --advertise; of a secure node 127.0.0.1:7777)")
+	flags.StringVar(&f.https, "https", "", "`address` that a secure node's Sidecar also listens on for other machines, which need a certificate of the cluster (default: none)")
 	flags.StringVar(&f.gossip, "gossip", "", "`address` that gossip listens on (default: port 7946 of --advertise)")
 	flags.StringVar(&f.seeds, "seeds", "", "`addresses` of some other nodes' gossip, host:port,…; they need not be up")
 	flags.StringVar(&f.clusterName, "cluster-name", "default", "`name` of the cluster; nodes and schedulers of another are not talked to")
@@ -165,7 +167,9 @@ func newNode(ctx context.Context, getenv func(string) string, cfg nodeConfig) (*
 	if side.Listener, err = serve.Listen(ctx, cfg.http); err != nil {
 		return nil, err
 	}
-	n.secureGossip(&side)
+	if err := n.secureSidecar(ctx, cfg.https, &side); err != nil {
+		return nil, err
+	}
 	if n.sidecar, err = sidecar.New(side); err != nil {
 		return nil, err
 	}

@@ -35,13 +35,13 @@ func (f *agentFlags) addIdentity(flags *pflag.FlagSet) {
 func (f *agentFlags) settle() error {
 	f.gossip = cmp.Or(f.gossip, net.JoinHostPort(f.advertise, "7946"))
 	if f.insecure {
-		if f.secure || f.join != "" {
-			return pancake.Errorf(pancake.Invalid, "--insecure does not go with --secure and --join: a node has an identity, or it has none")
+		if f.secure || f.join != "" || f.https != "" {
+			return pancake.Errorf(pancake.Invalid, "--insecure does not go with --secure, --join and --https: a node has an identity, or it has none")
 		}
 		f.http = cmp.Or(f.http, net.JoinHostPort(f.advertise, "7777"))
 		return nil
 	}
-	open := !serve.Loopback(f.advertise) || !serve.Loopback(f.gossip) || f.http != "" && !serve.Loopback(f.http)
+	open := f.https != "" || !serve.Loopback(f.advertise) || !serve.Loopback(f.gossip) || f.http != "" && !serve.Loopback(f.http)
 	f.secure = f.secure || f.join != "" || open || membership.Stored(filepath.Join(f.dataDir, identityDir))
 	if !f.secure {
 		f.http = cmp.Or(f.http, net.JoinHostPort(f.advertise, "7777"))
@@ -50,7 +50,7 @@ func (f *agentFlags) settle() error {
 	f.http = cmp.Or(f.http, "127.0.0.1:7777")
 	if !serve.Loopback(f.http) {
 		return pancake.Errorf(pancake.Invalid,
-			"--http %s can be reached by others, and the Sidecar's API is for the programs of this node only; use a loopback address, or --insecure on a network that you trust", f.http)
+			"--http %s can be reached by others, and there the Sidecar's API asks nobody who it is; use a loopback address, and --https %s for other machines, or --insecure on a network that you trust", f.http, f.http)
 	}
 	return nil
 }
@@ -84,11 +84,20 @@ func (n *node) enter(ctx context.Context, cfg nodeConfig, hostname string, metri
 	return err
 }
 
-// secureGossip encrypts the gossip of a secure node.
-func (n *node) secureGossip(side *sidecar.Config) {
-	if n.member != nil {
-		side.GossipKeys = n.member.GossipKeys()
+// secureSidecar encrypts the gossip of a secure node, and serves its Sidecar's API to
+// others at the address https, if there is one.
+func (n *node) secureSidecar(ctx context.Context, https string, side *sidecar.Config) error {
+	if n.member == nil {
+		return nil
 	}
+	side.GossipKeys = n.member.GossipKeys()
+	if https == "" {
+		return nil
+	}
+	var err error
+	side.Identity = n.member.Source()
+	side.TLSListener, err = serve.Listen(ctx, https)
+	return err
 }
 
 // secureLink authenticates and encrypts the link of a secure node to the scheduler, and

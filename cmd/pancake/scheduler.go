@@ -3,11 +3,14 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/pancake-stack/pancake"
 	"github.com/pancake-stack/pancake/internal/etcd"
 	"github.com/pancake-stack/pancake/internal/lifecycle"
 	"github.com/pancake-stack/pancake/internal/serve"
@@ -17,6 +20,7 @@ import (
 // etcdFlags say where the store is.
 type etcdFlags struct {
 	endpoints          string
+	access             etcd.Access
 	listen, peerListen string
 }
 
@@ -54,7 +58,7 @@ operator.token under --data-dir. Schedulers of one cluster need the same --ca-ke
 	flags.StringVar(&f.grpc, "grpc", "127.0.0.1:7098", "`address` that agents dial")
 	flags.StringVar(&f.advertiseHTTP, "advertise-http", "", "`address` of the API that other schedulers hand calls on to (default: --http)")
 	flags.StringVar(&f.advertiseGRPC, "advertise-grpc", "", "`address` that other schedulers send agents to (default: --grpc)")
-	flags.StringVar(&f.endpoints, "etcd", "", "`addresses` of an existing etcd cluster, host:port,… (default: an embedded one)")
+	f.addEtcd(flags)
 	flags.StringVar(&f.listen, "etcd-listen", "127.0.0.1:2379", "`address` that the embedded etcd listens on for clients")
 	flags.StringVar(&f.peerListen, "etcd-peer-listen", "127.0.0.1:2380", "`address` that the embedded etcd listens on for peers")
 	flags.StringVar(&f.dataDir, "data-dir", ".pancake/scheduler", "`directory` for what must survive a restart")
@@ -63,12 +67,30 @@ operator.token under --data-dir. Schedulers of one cluster need the same --ca-ke
 	return cmd
 }
 
+// addEtcd adds the flags of an existing cluster.
+func (f *etcdFlags) addEtcd(flags *pflag.FlagSet) {
+	flags.StringVar(&f.endpoints, "etcd", "", "`addresses` of an existing etcd cluster, host:port,…, with https:// before each if it uses TLS (default: an embedded one)")
+	flags.StringVar(&f.access.CA, "etcd-ca", "", "`file` with the CA of etcd's certificates (default: those that the machine trusts)")
+	flags.StringVar(&f.access.Cert, "etcd-cert", "", "`file` with the client certificate that etcd knows us by; read anew for each connection")
+	flags.StringVar(&f.access.Key, "etcd-key", "", "`file` with its key, which nobody else may read")
+	flags.StringVar(&f.access.User, "etcd-user", "", "`name` of the user in etcd, when it does not go by the certificate")
+	flags.StringVar(&f.access.PasswordFile, "etcd-password-file", "", "`file` with the user's password, which nobody else may read")
+}
+
+// check fails when there is something to show to a cluster, and none is named.
+func (f etcdFlags) check() error {
+	if f.endpoints == "" && f.access != (etcd.Access{}) {
+		return pancake.Errorf(pancake.Invalid, "--etcd-ca, --etcd-cert, --etcd-key, --etcd-user and --etcd-password-file are for a cluster that --etcd names; name it")
+	}
+	return nil
+}
+
 func runScheduler(ctx context.Context, env *environment, f schedulerFlags) error {
 	log, err := env.logger()
 	if err != nil {
 		return err
 	}
-	if err := f.settle(); err != nil {
+	if err := errors.Join(f.check(), f.settle()); err != nil {
 		return err
 	}
 	dir, err := openDataDir(f.dataDir, "scheduler")
@@ -103,7 +125,7 @@ func (f schedulerFlags) parts(ctx context.Context, cfg scheduler.Config, secure 
 		store := newEtcdPart(f.embedded(dir.join("etcd"), log))
 		return []lifecycle.Part{store.part(), schedulerPart(cfg, secure, store.client)}, nil
 	}
-	client, err := etcd.Dial(ctx, list(f.endpoints))
+	client, err := etcd.Dial(ctx, list(f.endpoints), f.access)
 	if err != nil {
 		return nil, err
 	}

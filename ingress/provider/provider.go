@@ -10,6 +10,7 @@ package provider
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -49,6 +50,7 @@ type Provider struct {
 	// Cache is a file that keeps the last good configuration, for a start
 	// while the sidecar does not answer. Default none.
 	Cache string `json:"cache,omitempty"`
+	TLS
 
 	client *http.Client
 	stream string // URL of the stream
@@ -60,11 +62,21 @@ func (p *Provider) Init() error {
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 		return fmt.Errorf("sidecar.url %q is not an address such as %s", p.URL, DefaultURL)
 	}
+	var secure *tls.Config
+	if u.Scheme == "https" {
+		if secure, err = p.TLS.config(); err != nil {
+			return err
+		}
+	} else if p.TLS != (TLS{}) {
+		return fmt.Errorf("sidecar.ca, sidecar.cert and sidecar.key are for an address with https://, and sidecar.url is %s", u)
+	}
 	p.stream = strings.TrimRight(u.String(), "/") + "/api/traefik?watch=true"
 	p.client = &http.Client{Transport: &http.Transport{
 		DialContext:           (&net.Dialer{Timeout: 2 * time.Second}).DialContext,
 		ResponseHeaderTimeout: 5 * time.Second,
 		DisableCompression:    true,
+		TLSClientConfig:       secure,
+		TLSHandshakeTimeout:   5 * time.Second,
 	}}
 	return nil
 }

@@ -44,7 +44,7 @@ func TestEmbedKeepsDataAndRefusesASecond(t *testing.T) {
 		t.Fatalf("second Embed on the same port: %v", err)
 	}
 
-	c, err := Dial(t.Context(), []string{s.Endpoint})
+	c, err := Dial(t.Context(), []string{s.Endpoint}, Access{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,10 +73,10 @@ func TestEmbedKeepsDataAndRefusesASecond(t *testing.T) {
 
 func TestDialNobody(t *testing.T) {
 	addr := strings.TrimPrefix(freeURL(t), "http://")
-	if _, err := Dial(t.Context(), []string{addr}); pancake.KindOf(err) != pancake.Unavailable || !strings.Contains(err.Error(), addr) {
+	if _, err := Dial(t.Context(), []string{addr}, Access{}); pancake.KindOf(err) != pancake.Unavailable || !strings.Contains(err.Error(), addr) {
 		t.Fatalf("got %v", err)
 	}
-	if _, err := Dial(t.Context(), nil); pancake.KindOf(err) != pancake.Invalid {
+	if _, err := Dial(t.Context(), nil, Access{}); pancake.KindOf(err) != pancake.Invalid {
 		t.Fatalf("got %v", err)
 	}
 }

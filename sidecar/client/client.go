@@ -163,6 +163,10 @@ func (c *Client) do(ctx context.Context, method, path string) (*http.Response, e
 		kind = pancake.NotFound
 	case http.StatusBadRequest:
 		kind = pancake.Invalid
+	case http.StatusUnauthorized:
+		kind = pancake.Unauthenticated
+	case http.StatusForbidden:
+		kind = pancake.Forbidden
 	}
 	return nil, pancake.Errorf(kind, "sidecar at %s: %s %s: %s", c.base(), method, path,
 		cmp.Or(message(text), resp.Status))
