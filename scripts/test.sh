@@ -27,6 +27,7 @@ else
 fi
 
 say "The first time, everything is compiled: several minutes without a line. After that it is cached."
+scripts/vaultd.sh
 say "go vet ./..."
 go vet ./...
 say "go test ${race[*]} ./..."

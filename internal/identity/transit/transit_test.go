@@ -1,10 +1,6 @@
 package transit
 
 import (
-	"encoding/base64"
-	"encoding/json"
-	"net/http"
-	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -12,55 +8,30 @@ import (
 
 	"github.com/pancake-stack/pancake"
 	"github.com/pancake-stack/pancake/internal/identity"
+	"github.com/pancake-stack/pancake/internal/testkit"
 )
 
-// vault answers as Vault's transit engine does for the key "pancake", to the token "good".
-func vault(t *testing.T) *httptest.Server {
+// vault is a real one, with the key "pancake" in its transit engine. The token may use
+// that key, and nothing else.
+func vault(t *testing.T) (root *api.Client, token string) {
 	t.Helper()
-	key, err := identity.ParseKeySealer(identity.NewSealKey())
+	ctx, root := t.Context(), testkit.Vault(t)
+	if err := root.Sys().MountWithContext(ctx, "transit", &api.MountInput{Type: "transit"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := root.Logical().WriteWithContext(ctx, "transit/keys/pancake", nil); err != nil {
+		t.Fatal(err)
+	}
+	const policy = `path "transit/encrypt/pancake" { capabilities = ["update"] }
+path "transit/decrypt/pancake" { capabilities = ["update"] }`
+	if err := root.Sys().PutPolicyWithContext(ctx, "pancake", policy); err != nil {
+		t.Fatal(err)
+	}
+	made, err := root.Auth().Token().CreateWithContext(ctx, &api.TokenCreateRequest{Policies: []string{"pancake"}, NoDefaultPolicy: true})
 	if err != nil {
 		t.Fatal(err)
 	}
-	fail := func(w http.ResponseWriter, status int, text string) {
-		w.WriteHeader(status)
-		_ = json.NewEncoder(w).Encode(map[string][]string{"errors": {text}})
-	}
-	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		var in map[string]string
-		if err := json.NewDecoder(r.Body).Decode(&in); err != nil {
-			fail(w, 400, err.Error())
-			return
-		}
-		aad, err := base64.StdEncoding.DecodeString(in["associated_data"])
-		if err != nil || r.Header.Get("X-Vault-Token") != "good" {
-			fail(w, 403, "permission denied")
-			return
-		}
-		out := map[string]any{}
-		switch r.URL.Path {
-		case "/v1/transit/encrypt/pancake":
-			plain, _ := base64.StdEncoding.DecodeString(in["plaintext"])
-			sealed, _ := key.Seal(r.Context(), plain, aad)
-			out["ciphertext"] = "vault:v1:" + base64.StdEncoding.EncodeToString(sealed)
-		case "/v1/transit/decrypt/pancake":
-			sealed, _ := base64.StdEncoding.DecodeString(strings.TrimPrefix(in["ciphertext"], "vault:v1:"))
-			plain, err := key.Open(r.Context(), sealed, aad)
-			if err != nil {
-				fail(w, 400, "cipher: message authentication failed")
-				return
-			}
-			out["plaintext"] = base64.StdEncoding.EncodeToString(plain)
-		case "/v1/transit/encrypt/sealed":
-			fail(w, 503, "Vault is sealed")
-			return
-		default:
-			fail(w, 404, "no handler for route")
-			return
-		}
-		_ = json.NewEncoder(w).Encode(map[string]any{"data": out})
-	}))
-	t.Cleanup(s.Close)
-	return s
+	return root, made.Auth.ClientToken
 }
 
 func sealer(t *testing.T, addr, token, key string) *Sealer {
@@ -80,30 +51,57 @@ func sealer(t *testing.T, addr, token, key string) *Sealer {
 }
 
 func TestTransit(t *testing.T) {
-	ctx, v := t.Context(), vault(t)
-	var s identity.Sealer = sealer(t, v.URL, "good", "pancake")
+	ctx := t.Context()
+	root, token := vault(t)
+	addr := root.Address()
+	var s identity.Sealer = sealer(t, addr, token, "pancake")
 	sealed, err := s.Seal(ctx, []byte("plain text"), []byte("place"))
 	if err != nil || !strings.HasPrefix(string(sealed), "vault:v1:") {
 		t.Fatalf("%q, %v", sealed, err)
 	}
-	if plain, err := s.Open(ctx, sealed, []byte("place")); err != nil || string(plain) != "plain text" {
-		t.Errorf("%q, %v", plain, err)
+	opens := func(sealed []byte) {
+		t.Helper()
+		if plain, err := s.Open(ctx, sealed, []byte("place")); err != nil || string(plain) != "plain text" {
+			t.Errorf("%q, %v", plain, err)
+		}
 	}
-	for name, tc := range map[string]struct {
+	opens(sealed)
+
+	// What was sealed before the key was rotated still opens.
+	if _, err := root.Logical().WriteWithContext(ctx, "transit/keys/pancake/rotate", nil); err != nil {
+		t.Fatal(err)
+	}
+	opens(sealed)
+	anew, err := s.Seal(ctx, []byte("plain text"), []byte("place"))
+	if err != nil || !strings.HasPrefix(string(anew), "vault:v2:") {
+		t.Fatalf("after a rotation: %q, %v", anew, err)
+	}
+	opens(anew)
+
+	refusals := []struct {
+		name string
 		call func() error
 		want pancake.Kind
 	}{
-		"another place": {func() error { _, err := s.Open(ctx, sealed, []byte("elsewhere")); return err }, pancake.Invalid},
-		"not permitted": {func() error { _, err := sealer(t, v.URL, "bad", "pancake").Seal(ctx, nil, nil); return err }, pancake.Invalid},
-		"no such key":   {func() error { _, err := sealer(t, v.URL, "good", "other").Seal(ctx, nil, nil); return err }, pancake.Invalid},
-		"Vault sealed":  {func() error { _, err := sealer(t, v.URL, "good", "sealed").Seal(ctx, nil, nil); return err }, pancake.Unavailable},
-		"Vault gone": {func() error {
-			_, err := sealer(t, "http://127.0.0.1:1", "good", "pancake").Seal(ctx, nil, nil)
+		{"another place", func() error { _, err := s.Open(ctx, sealed, []byte("elsewhere")); return err }, pancake.Invalid},
+		{"garbage", func() error { _, err := s.Open(ctx, []byte("vault:v1:AAAA"), []byte("place")); return err }, pancake.Invalid},
+		{"not permitted", func() error { _, err := sealer(t, addr, "bad", "pancake").Seal(ctx, nil, nil); return err }, pancake.Invalid},
+		{"another key", func() error { _, err := sealer(t, addr, token, "other").Seal(ctx, nil, nil); return err }, pancake.Invalid},
+		{"Vault gone", func() error {
+			_, err := sealer(t, "http://127.0.0.1:1", token, "pancake").Seal(ctx, nil, nil)
 			return err
 		}, pancake.Unavailable},
-	} {
+		{"Vault sealed", func() error {
+			if err := root.Sys().SealWithContext(ctx); err != nil {
+				t.Fatal(err)
+			}
+			_, err := s.Seal(ctx, []byte("plain text"), nil)
+			return err
+		}, pancake.Unavailable},
+	}
+	for _, tc := range refusals {
 		if err := tc.call(); pancake.KindOf(err) != tc.want {
-			t.Errorf("%s: %v, want kind %s", name, err, tc.want)
+			t.Errorf("%s: %v, want kind %s", tc.name, err, tc.want)
 		}
 	}
 }
