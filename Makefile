@@ -1,7 +1,7 @@
 # Targets with a "##" comment are listed by "make help".
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down build images test test-e2e check generate bench clean
+.PHONY: help demo demo-down build images test test-e2e fuzz check generate bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ test: ## vet, unit tests and contract tests (needs Docker; installs it as root o
 
 test-e2e: ## end to end: real binaries, real containers, real traffic
 	@scripts/test.sh --e2e
+
+fuzz: ## every fuzz target for FUZZTIME, 60s by default; FUZZ=jobspec chooses some
+	@scripts/fuzz.sh '$(FUZZ)'
 
 check: ## everything that CI checks before end to end: format, lint, generated code, tidiness, tests
 	@scripts/check.sh

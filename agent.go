@@ -8,9 +8,9 @@ type AgentState string
 // The agent states. Only an active agent gets new tasks.
 const (
 	AgentActive          AgentState = "ACTIVE"
-	AgentFrozen          AgentState = "FROZEN"
-	AgentDecommissioning AgentState = "DECOMMISSIONING"
-	AgentDecommissioned  AgentState = "DECOMMISSIONED"
+	AgentFrozen          AgentState = "FROZEN"          // keeps its tasks
+	AgentDecommissioning AgentState = "DECOMMISSIONING" // its tasks are replaced on other agents
+	AgentDecommissioned  AgentState = "DECOMMISSIONED"  // it has none left
 	AgentUnreachable     AgentState = "UNREACHABLE"
 	AgentDead            AgentState = "DEAD"
 )
@@ -27,8 +27,13 @@ type Agent struct {
 	Resources  Resources         `json:"resources"` // all it has, used or not
 	Version    string            `json:"version,omitempty"`
 
-	State    AgentState `json:"state"`
-	LastSeen time.Time  `json:"lastSeen,omitzero"` // when State last changed or the agent registered
+	State AgentState `json:"state"`
+	// Wanted is what an operator wants of it: AgentFrozen, AgentDecommissioning or,
+	// "", that it is active. It outlives restarts of the agent, and its absence.
+	Wanted AgentState `json:"wantedState,omitempty"`
+	// Parallel is how many of its tasks are replaced at a time while it is decommissioned.
+	Parallel int       `json:"drainParallel,omitempty"`
+	LastSeen time.Time `json:"lastSeen,omitzero"` // when State last changed or the agent registered
 }
 
 // Rack is the agent's failure domain: its attribute "rack", else "zone".

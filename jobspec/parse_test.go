@@ -158,7 +158,7 @@ func TestSchema(t *testing.T) {
 			continue
 		}
 		switch row.into(newSpec("", "", "")).(type) {
-		case *string, *bool, *int, *float64, *map[string]string, *[]pancake.PortMapping, *[]pancake.Volume:
+		case *string, *bool, *int, *float64, *map[string]string, *[]string, *[]pancake.PortMapping, *[]pancake.Volume:
 		default:
 			t.Errorf("%s goes into a type that value does not read", row.key)
 		}

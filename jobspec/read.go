@@ -106,6 +106,15 @@ func (r *reader) value(row row, n *node) bool {
 		r.texts(row, n, t)
 	case *[]pancake.PortMapping:
 		*t = each(r, row, n, r.port)
+	case *[]string:
+		*t = each(r, row, n, func(item *node) (string, bool) {
+			var name string
+			before := r.errors
+			if r.text(row, item, &name); r.errors == before {
+				group(r.report, row, item, &name)
+			}
+			return name, r.errors == before
+		})
 	case *[]pancake.Volume:
 		*t = each(r, row, n, r.volume)
 	}

@@ -120,6 +120,19 @@ func envVars(out *report, row row, n *node, target any) {
 	}
 }
 
+// groupPattern is what the scheduler takes as the name of a group.
+var groupPattern = regexp.MustCompile(`^[A-Za-z0-9._@:/-]{1,128}$`)
+
+// group checks the name of a group whose members may change or see the service.
+func group(out *report, row row, n *node, target any) {
+	switch name := *target.(*string); {
+	case name == "*":
+		out.errorf(n.place, "* stands for all groups in a token only; a service without group and readWriteGroups is open to all: remove it")
+	case !groupPattern.MatchString(name):
+		out.errorf(n.place, "%s is not the name of a group: 1 to 128 letters, digits, ., _, -, @, : or /; write for example %s", quoted(name), row.example)
+	}
+}
+
 // uri puts the slash in front that Singularity adds, too.
 func uri(out *report, row row, n *node, target any) {
 	t := target.(*string)

@@ -22,7 +22,7 @@ type row struct {
 	refused func(*node) string
 }
 
-// schema has every key that nmesos 3.0.7 and nmesos-k8s know. To make Pancake
+// schema has every key that nmesos 3.0.7 and nmesos-k8s know, and Singularity's groups. To make Pancake
 // act on a key, drop unused or refused from its row and use the field.
 var schema = []row{
 	{key: "resources.cpus", into: func(s *Spec) any { return &s.Resources.CPUs }, required: true, example: "cpus: 0.1", rule: cpus},
@@ -103,6 +103,10 @@ var schema = []row{
 		refused: unless("this placement is not supported yet, and instances would share agents; write OPTIMISTIC or GREEDY, or remove the key",
 			"OPTIMISTIC", "GREEDY"),
 	},
+
+	{key: "singularity.group", into: func(s *Spec) any { return &s.Singularity.Group }, example: "group: shop", rule: group},
+	{key: "singularity.readWriteGroups", into: func(s *Spec) any { return &s.Singularity.ReadWriteGroups }, example: "readWriteGroups: [search]"},
+	{key: "singularity.readOnlyGroups", into: func(s *Spec) any { return &s.Singularity.ReadOnlyGroups }, example: "readOnlyGroups: [support]"},
 
 	{key: "after_deploy", refused: always("releasing other services afterwards is not supported yet; release them yourself and remove the key")},
 	{key: "k8s", unused: "is not used by Pancake: nmesos-k8s alone reads it"},

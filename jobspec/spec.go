@@ -74,6 +74,11 @@ type Singularity struct {
 	RequiredAttributes map[string]string
 	AllowedAttributes  map[string]string
 	Placement          string // default OPTIMISTIC
+
+	// Who may change and see the service; all may when the first two are empty.
+	Group           string
+	ReadWriteGroups []string
+	ReadOnlyGroups  []string
 }
 
 // newSpec returns a Spec with the defaults of nmesos and Singularity.
@@ -133,6 +138,9 @@ func (s *Spec) request() pancake.Request {
 		Type:               s.Singularity.RequestType,
 		Instances:          s.Resources.Instances,
 		RequiredAttributes: maps.Clone(s.Singularity.RequiredAttributes),
+		Group:              s.Singularity.Group,
+		ReadWriteGroups:    slices.Clone(s.Singularity.ReadWriteGroups),
+		ReadOnlyGroups:     slices.Clone(s.Singularity.ReadOnlyGroups),
 	}
 }
 

@@ -34,6 +34,7 @@ func TestReleaseOfTheFullFile(t *testing.T) {
 	wantRequest := pancake.Request{
 		ID: "prod_full", Service: "full", Environment: "prod", Type: pancake.TypeService, Instances: 4,
 		RequiredAttributes: map[string]string{"rack": "r1"},
+		Group:              "shop", ReadWriteGroups: []string{"ops@example.com", "search"}, ReadOnlyGroups: []string{"support"},
 	}
 	if !reflect.DeepEqual(request, wantRequest) {
 		t.Errorf("request\n got %+v\nwant %+v", request, wantRequest)

@@ -23,13 +23,12 @@ func (l *lead) Register(ctx context.Context, session uint64, a pancake.Agent, ta
 
 // register takes an agent in and compares what it holds with what it should.
 func (l *lead) register(ctx context.Context, session uint64, a pancake.Agent, reported map[string]pancake.TaskStatus) {
-	a.State, a.LastSeen = pancake.AgentActive, l.now
-	if known := l.work.Agents[a.ID]; known != nil {
-		switch known.State {
-		case pancake.AgentFrozen, pancake.AgentDecommissioning, pancake.AgentDecommissioned:
-			a.State = known.State // an operator's wish outlives a restart
-		}
+	known := l.work.Agents[a.ID]
+	a.LastSeen, a.Wanted, a.Parallel = l.now, "", 0
+	if known != nil {
+		a.Wanted, a.Parallel = known.Wanted, known.Parallel // an operator's wish outlives a restart
 	}
+	a.State = l.wantedState(&a, known)
 	l.heard[a.ID] = time.Now()
 	l.joining[a.ID] = true
 	l.change(state.Change{Agents: []*pancake.Agent{&a}})

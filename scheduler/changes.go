@@ -28,6 +28,9 @@ func eventsOf(c state.Change, now time.Time) []client.Event {
 	if id := c.ForgetRequest; id != "" {
 		out = append(out, client.Event{Type: client.EventRequest, Key: id, Request: id, Deleted: true})
 	}
+	if id := c.ForgetAgent; id != "" {
+		out = append(out, client.Event{Type: client.EventAgent, Key: id, Deleted: true})
+	}
 	for i := range out {
 		out[i].Time = now
 	}

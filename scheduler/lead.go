@@ -63,6 +63,8 @@ type lead struct {
 	sent     map[string]time.Time                       // by task, when the unanswered Launch or Kill was sent
 	heard    map[string]time.Time                       // by agent that was connected in this term
 	joining  map[string]bool                            // agents that register in this turn
+	leaving  map[string]bool                            // agents that are decommissioned, or about to be
+	moving   map[string]bool                            // tasks on them that may be replaced now
 	began    time.Time                                  // of the term, with a monotonic reading
 	evacuate float64                                    // how many tasks of lost agents may be replaced now
 
@@ -80,7 +82,7 @@ func newLead(s *Scheduler, term state.Term, st *state.State) *lead {
 		inbox:  make(chan message, inboxSize), done: make(chan struct{}),
 		now: now(), work: st, stored: st.Clone(), why: map[string][]client.Unplaced{},
 		dirty: map[string]bool{}, waiting: map[string]map[deploy.Slot]client.Unplaced{},
-		wakes: wakes{earliest: map[string]time.Time{}}, offers: map[string]pancake.Offer{}, cursors: cursors(st), sent: map[string]time.Time{}, heard: map[string]time.Time{}, joining: map[string]bool{},
+		wakes: wakes{earliest: map[string]time.Time{}}, offers: map[string]pancake.Offer{}, cursors: cursors(st), sent: map[string]time.Time{}, heard: map[string]time.Time{}, joining: map[string]bool{}, leaving: map[string]bool{},
 		evacuate: float64(s.cfg.ReplacementBurst),
 	}
 	l.began = time.Now()
@@ -165,6 +167,7 @@ func (l *lead) take(m message) (replies []func()) {
 // finish ends a turn: decide, store, publish, act, answer.
 func (l *lead) finish(ctx context.Context, replies []func()) error {
 	began := time.Now()
+	l.drain(ctx)
 	looked := l.reconcile(ctx)
 	planned := time.Now()
 	if len(l.changes) > 0 {
@@ -222,6 +225,11 @@ func (l *lead) change(c state.Change) {
 	for _, a := range c.Agents {
 		delete(l.offers, a.ID)
 		l.roomier = true
+	}
+	if id := c.ForgetAgent; id != "" {
+		delete(l.offers, id)
+		delete(l.heard, id)
+		delete(l.cursors, id)
 	}
 	for _, t := range c.Tasks {
 		delete(l.offers, t.AgentID)

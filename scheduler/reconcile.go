@@ -85,7 +85,8 @@ func (l *lead) input(r *pancake.Request, waited map[deploy.Slot]client.Unplaced)
 		Pending: l.work.Deploy(r.ID, r.PendingDeploy),
 		Live:    l.work.TasksOf(r.ID),
 		Ended:   l.work.Ended[r.ID],
-		Now:     l.now,
+		Leaving: l.leaving, Move: l.moving,
+		Now: l.now,
 	}
 	if len(waited) > 0 {
 		in.Waiting = map[deploy.Slot]string{}

@@ -101,7 +101,7 @@ func New(cfg Config) (*Scheduler, error) {
 	s.links = agents.New(links)
 	s.metrics = newMetrics(s)
 	if cfg.Guard != nil {
-		s.metrics.registry.MustRegister(cfg.Guard.Metrics())
+		s.metrics.registry.MustRegister(cfg.Guard.Metrics()...)
 		cfg.Guard.Watch(guard.Watcher{Changed: s.links.Share, Revoked: s.links.Drop})
 	}
 	return s, nil

@@ -35,6 +35,7 @@ import (
 type cluster struct {
 	t      *testing.T
 	etcd   *clientv3.Client
+	key    identity.Secret
 	sealer identity.Sealer
 	*running
 	operator *client.Client
@@ -42,12 +43,16 @@ type cluster struct {
 }
 
 // startSecure starts a secure scheduler on etcd; the first of a cluster with its operator.
-func startSecure(t *testing.T, etcd *clientv3.Client, sealer identity.Sealer, id string) (*running, string) {
+func startSecure(t *testing.T, etcd *clientv3.Client, sealer identity.Sealer, id string, change ...func(*guard.Config)) (*running, string) {
 	t.Helper()
 	dir := t.TempDir()
-	g, err := guard.Open(t.Context(), guard.Config{
+	cfg := guard.Config{
 		Client: etcd, Sealer: sealer, Cluster: "test", ID: id, DataDir: dir, Log: slog.New(slog.DiscardHandler),
-	})
+	}
+	for _, fn := range change {
+		fn(&cfg)
+	}
+	g, err := guard.Open(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,15 +61,16 @@ func startSecure(t *testing.T, etcd *clientv3.Client, sealer identity.Sealer, id
 	return s, filepath.Join(dir, guard.TokenFile)
 }
 
-func newCluster(t *testing.T) *cluster {
+func newCluster(t *testing.T, change ...func(*guard.Config)) *cluster {
 	t.Helper()
-	sealer, err := identity.ParseKeySealer(identity.NewSealKey())
+	key := identity.NewSealKey()
+	sealer, err := identity.ParseKeySealer(key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &cluster{t: t, etcd: testkit.Etcd(t), sealer: sealer}
+	c := &cluster{t: t, etcd: testkit.Etcd(t), key: key, sealer: sealer}
 	var token string
-	c.running, token = startSecure(t, c.etcd, sealer, "one:1")
+	c.running, token = startSecure(t, c.etcd, sealer, "one:1", change...)
 	info, err := os.Stat(token)
 	if err != nil || info.Mode().Perm() != 0o600 {
 		t.Fatalf("operator.token: %v, %v; want mode 0600", info, err)
@@ -211,28 +217,39 @@ func TestRolesAndGroups(t *testing.T) {
 	audit := func(who *client.Client) error { _, err := who.Audit(t.Context(), client.AuditQuery{}); return err }
 	rotate := func(who *client.Client) error { _, err := who.RotateCA(t.Context(), client.RotateBody{}); return err }
 	show := func(who *client.Client) error { _, err := who.Request(t.Context(), "dev_hello"); return err }
+	reseal := func(who *client.Client) error { return who.ResealCA(t.Context()) }
+	drain := func(who *client.Client) error { _, err := who.DecommissionAgent(t.Context(), a.info.ID, 0); return err }
+	freeze := func(who *client.Client) error { _, err := who.FreezeAgent(t.Context(), a.info.ID); return err }
+	activate := func(who *client.Client) error { _, err := who.ActivateAgent(t.Context(), a.info.ID); return err }
+	forget := func(who *client.Client) error { return who.ForgetAgent(t.Context(), a.info.ID) }
 
 	viewer, other, ours := c.token("viewer", "shop"), c.token("deployer", "mine"), c.token("deployer", "shop")
 	for _, test := range []struct {
-		name, token, action string
-		do                  func(*client.Client) error
-		reason              identity.Reason // "" if it may
+		name, token, action, target string
+		do                          func(*client.Client) error
+		reason                      identity.Reason // "" if it may
 	}{
-		{"viewer deploys", viewer, "deploy", submit, identity.WrongRole},
-		{"viewer scales", viewer, "scale", scale(2), identity.WrongRole},
-		{"viewer deletes", viewer, "delete", remove, identity.WrongRole},
-		{"viewer kills", viewer, "kill", kill, identity.WrongRole},
-		{"viewer lists tokens", viewer, "tokens", tokens, identity.WrongRole},
-		{"viewer reads the audit log", viewer, "audit", audit, identity.WrongRole},
-		{"viewer replaces the CA", viewer, "ca", rotate, identity.WrongRole},
-		{"viewer of another group reads logs", c.token("viewer", "mine"), "logs", logs, identity.WrongGroup},
-		{"viewer of another group reads", c.token("viewer", "mine"), "read", show, identity.WrongGroup},
-		{"deployer of another group scales", other, "scale", scale(2), identity.WrongGroup},
-		{"deployer of another group takes it over", other, "deploy", submit, identity.WrongGroup},
-		{"deployer of the group gives it away", ours, "deploy", submit, identity.WrongGroup},
-		{"deployer replaces the CA", ours, "ca", rotate, identity.WrongRole},
-		{"viewer of the group reads logs", viewer, "logs", logs, ""},
-		{"viewer of the group reads", viewer, "read", show, ""},
+		{"viewer deploys", viewer, "deploy", "dev_hello", submit, identity.WrongRole},
+		{"viewer scales", viewer, "scale", "dev_hello", scale(2), identity.WrongRole},
+		{"viewer deletes", viewer, "delete", "dev_hello", remove, identity.WrongRole},
+		{"viewer kills", viewer, "kill", task, kill, identity.WrongRole},
+		{"viewer lists tokens", viewer, "tokens", "/v1/tokens", tokens, identity.WrongRole},
+		{"viewer reads the audit log", viewer, "audit", "/v1/audit", audit, identity.WrongRole},
+		{"viewer replaces the CA", viewer, "ca", "/v1/ca/rotate", rotate, identity.WrongRole},
+		{"viewer seals anew", viewer, "ca", "/v1/ca/reseal", reseal, identity.WrongRole},
+		{"viewer drains", viewer, "drain", a.info.ID, drain, identity.WrongRole},
+		{"viewer freezes", viewer, "freeze", a.info.ID, freeze, identity.WrongRole},
+		{"deployer drains", ours, "drain", a.info.ID, drain, identity.WrongRole},
+		{"deployer activates", ours, "activate", a.info.ID, activate, identity.WrongRole},
+		{"deployer forgets an agent", ours, "forget", a.info.ID, forget, identity.WrongRole},
+		{"viewer of another group reads logs", c.token("viewer", "mine"), "logs", task, logs, identity.WrongGroup},
+		{"viewer of another group reads", c.token("viewer", "mine"), "read", "dev_hello", show, identity.WrongGroup},
+		{"deployer of another group scales", other, "scale", "dev_hello", scale(2), identity.WrongGroup},
+		{"deployer of another group takes it over", other, "deploy", "dev_hello", submit, identity.WrongGroup},
+		{"deployer of the group gives it away", ours, "deploy", "dev_hello", submit, identity.WrongGroup},
+		{"deployer replaces the CA", ours, "ca", "/v1/ca/rotate", rotate, identity.WrongRole},
+		{"viewer of the group reads logs", viewer, "logs", task, logs, ""},
+		{"viewer of the group reads", viewer, "read", "dev_hello", show, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			err := test.do(c.as(test.token))
@@ -247,15 +264,15 @@ func TestRolesAndGroups(t *testing.T) {
 			}
 			id, _, _ := strings.Cut(strings.TrimPrefix(test.token, "pka_"), "_")
 			seen := slices.ContainsFunc(c.audit(client.AuditQuery{Subject: "token:" + id, Action: test.action}), func(e client.AuditEntry) bool {
-				return e.Result == client.AuditDenied && e.Reason == string(test.reason) && e.From == "127.0.0.1"
+				return e.Result == client.AuditDenied && e.Reason == string(test.reason) && e.From == "127.0.0.1" && e.Target == test.target
 			})
 			if !seen || !c.counts(test.reason) {
 				t.Errorf("in the audit log: %t; counted: %t", seen, c.counts(test.reason))
 			}
 		})
 	}
-	if tasks := c.live(t); len(tasks) != 1 || tasks[0].ID != task {
-		t.Errorf("something changed: %+v", tasks)
+	if tasks := c.live(t); len(tasks) != 1 || tasks[0].ID != task || c.state(t, a.info.ID) != pancake.AgentActive {
+		t.Errorf("something changed: %+v, agent %s", tasks, c.state(t, a.info.ID))
 	}
 	if list, err := c.as(other).Requests(t.Context()); err != nil || len(list) != 0 {
 		t.Errorf("another group sees %d requests, %v", len(list), err)

@@ -10,12 +10,14 @@ import (
 )
 
 func newAgentsCommand(env *environment) *cobra.Command {
-	return &cobra.Command{
-		Use:     "agents",
-		Short:   "List the agents and what they have left",
-		Long:    "List the agents: the machines that tasks run on, what their tasks take (used/total), and the attributes that services can require.",
-		Example: examples("pancake agents", "pancake agents -o json"),
-		Args:    arguments(0, 0),
+	cmd := &cobra.Command{
+		Use:   "agents",
+		Short: "List the agents and what they have left; freeze and drain them",
+		Long: `List the agents: the machines that tasks run on, what their tasks take (used/total),
+and the attributes that services can require. The commands below take an agent out of use and
+back in; they name it by its host or id.`,
+		Example: examples("pancake agents", "pancake agents -o json", "pancake agents drain node3 --wait"),
+		Args:    noSuchCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := env.client(cmd.Context())
 			if err != nil {
@@ -38,6 +40,8 @@ func newAgentsCommand(env *environment) *cobra.Command {
 			return nil
 		},
 	}
+	cmd.AddCommand(newAgentsFreezeCommand(env), newAgentsDrainCommand(env), newAgentsActivateCommand(env), newAgentsForgetCommand(env))
+	return cmd
 }
 
 func agentTable(env *environment, agents []client.AgentView) []string {

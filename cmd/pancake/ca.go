@@ -19,14 +19,15 @@ import (
 func newCACommand(env *environment) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "ca",
-		Short: "Show and replace the certificate authority; issue and revoke certificates",
+		Short: "Make, show and replace the certificate authority; issue and revoke certificates",
 		Long: `The certificate authority (CA) of a cluster is made by its first scheduler. It signs
 the certificates by which schedulers and agents know each other; they are renewed by themselves.`,
 		Example: examples("pancake ca show", "pancake ca rotate", "pancake ca issue user/alice --role viewer --out alice", "pancake ca revoke agent/n1"),
 		Args:    noSuchCommand,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newCAShowCommand(env), newCARotateCommand(env), newCAIssueCommand(env), newCARevokeCommand(env))
+	cmd.AddCommand(newCAInitCommand(env), newCAShowCommand(env), newCARotateCommand(env), newCAResealCommand(env),
+		newCAIssueCommand(env), newCARevokeCommand(env))
 	return cmd
 }
 
@@ -175,6 +176,7 @@ type issueFlags struct {
 	hosts  []string
 	life   time.Duration
 	out    string
+	renew  bool
 }
 
 func newCAIssueCommand(env *environment) *cobra.Command {
@@ -184,9 +186,14 @@ func newCAIssueCommand(env *environment) *cobra.Command {
 		Short: "Get a certificate for a person or program",
 		Long: `Get a certificate: for a user, who then needs no token, or for a program that calls
 the API (ingress, goavail, proviso). The key is made here and never leaves. The directory that
---out names gets identity.pem, with key and certificate, which only you can read, and ca.pem.`,
+--out names gets identity.pem, with key and certificate, which only you can read, and ca.pem.
+
+With --renew it replaces the certificate in --out, with the same role and groups unless others are
+given. It takes an operator, as every certificate does: one's own, while it is good, will do.`,
 		Example: examples(
 			"pancake ca issue user/alice --role deployer --group shop --life 168h --out alice",
+			"pancake agents --scheduler https://scheduler:7099 --cert alice/identity.pem",
+			"pancake ca issue user/alice --out alice --renew",
 			"curl --cert alice/identity.pem --cacert alice/ca.pem https://scheduler:7099/v1/requests",
 		),
 		Args: arguments(1, 1),
@@ -198,6 +205,8 @@ the API (ingress, goavail, proviso). The key is made here and never leaves. The 
 	flags.StringArrayVar(&f.hosts, "host", nil, "`name` or address to put into the certificate, for programs that check it; can be given several times")
 	flags.DurationVar(&f.life, "life", 0, "how long it is valid, `duration` (default 24h)")
 	flags.StringVar(&f.out, "out", "", "`directory` for key and certificate; required")
+	flags.BoolVar(&f.renew, "renew", false, "replace the certificate that is there")
+	_ = cmd.RegisterFlagCompletionFunc("role", completeRoles())
 	return cmd
 }
 
@@ -206,6 +215,29 @@ func whose(text string) (kind identity.Kind, id string, err error) {
 	k, id, _ := strings.Cut(text, "/")
 	// The cluster is the scheduler's; any valid one will do to check the rest.
 	return identity.Kind(k), id, identity.Identity{Cluster: "any", Kind: identity.Kind(k), ID: id}.Validate()
+}
+
+// replaces checks what is in --out already, and takes role and groups over from it.
+func (f *issueFlags) replaces(files identity.Files, kind identity.Kind, id string) error {
+	_, err := os.Stat(filepath.Join(f.out, "identity.pem"))
+	if !f.renew {
+		if !errors.Is(err, os.ErrNotExist) {
+			return pancake.Errorf(pancake.Conflict, "%s has an identity.pem already; replace it with --renew, or name another directory with --out", f.out)
+		}
+		return nil
+	}
+	leaf, err := files.Load()
+	if err != nil {
+		return err
+	}
+	if who := leaf.Identity(); who.Kind != kind || who.ID != id {
+		return pancake.Errorf(pancake.Conflict, "%s holds the certificate of %s/%s; name another directory with --out", f.out, who.Kind, who.ID)
+	}
+	if f.role == "" && len(f.groups) == 0 {
+		g := leaf.Grant()
+		f.role, f.groups = string(g.Role), g.Groups
+	}
+	return nil
 }
 
 func issue(ctx context.Context, env *environment, f issueFlags, name string) error {
@@ -217,8 +249,8 @@ func issue(ctx context.Context, env *environment, f issueFlags, name string) err
 		return pancake.Errorf(pancake.Invalid, "say where key and certificate go, for example: --out %s", id)
 	}
 	files := identity.Files{Dir: f.out}
-	if _, err := os.Stat(filepath.Join(f.out, "identity.pem")); !errors.Is(err, os.ErrNotExist) {
-		return pancake.Errorf(pancake.Conflict, "%s has an identity.pem already; name another directory with --out", f.out)
+	if err := f.replaces(files, kind, id); err != nil {
+		return err
 	}
 	c, err := env.client(ctx)
 	if err != nil {

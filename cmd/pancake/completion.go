@@ -88,6 +88,27 @@ func knownRequests(cmd *cobra.Command, env *environment) []client.RequestView {
 	return views
 }
 
+// completeAgents offers the hosts of the agents.
+func completeAgents(env *environment) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+		if len(args) > 0 || env.prepare(cmd) != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		c, err := env.client(cmd.Context())
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		ctx, cancel := context.WithTimeout(cmd.Context(), completionTimeout)
+		defer cancel()
+		agents, _ := c.Agents(ctx)
+		var out []string
+		for _, v := range agents {
+			out = append(out, v.Agent.Hostname)
+		}
+		return out, cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
 // knownTokens are the ids of the tokens, as knownRequests asks for them.
 func knownTokens(cmd *cobra.Command, env *environment) []string {
 	if err := env.prepare(cmd); err != nil {

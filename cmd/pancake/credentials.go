@@ -100,6 +100,9 @@ func (e *environment) client(ctx context.Context) (*client.Client, error) {
 	if !strings.HasPrefix(c.URL, "https://") {
 		return c, nil
 	}
+	if e.global.cert != "" {
+		return c, e.certify(c, kept)
+	}
 	if c.Token, err = e.token(kept.Token); err != nil {
 		return nil, err
 	}
@@ -107,7 +110,7 @@ func (e *environment) client(ctx context.Context) (*client.Client, error) {
 	if err != nil || trusted == nil {
 		return c, err // nothing but the system's CAs is trusted
 	}
-	c.HTTP = client.NewHTTP(identity.TrustTLS(trusted, expectScheduler(cluster)))
+	c.HTTP = client.NewHTTP(identity.TrustTLS(trusted, e.expectScheduler(cluster)))
 	if c.URL == kept.Scheduler && e.global.ca == "" && e.now().Sub(kept.Checked) >= checkEvery {
 		ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 		defer cancel()
@@ -129,8 +132,8 @@ func (e *environment) trustAlso(kept credentials, view client.CAView) error {
 	return err
 }
 
-func expectScheduler(cluster string) identity.Expect {
-	return identity.Expect{Cluster: cluster, Kinds: []identity.Kind{identity.Scheduler}}
+func (e *environment) expectScheduler(cluster string) identity.Expect {
+	return identity.Expect{Cluster: cluster, Kinds: []identity.Kind{identity.Scheduler}, Now: e.now}
 }
 
 // schedulerURL completes an address without a scheme. What others can reach speaks
@@ -194,8 +197,8 @@ func (e *environment) token(kept string) (string, error) {
 
 // fetchTrust asks a scheduler, which is known by its CA's fingerprint, for all CAs
 // that its cluster trusts.
-func fetchTrust(ctx context.Context, url string, ca identity.Fingerprint) (client.CAView, identity.Bundle, error) {
-	c := &client.Client{URL: url, HTTP: client.NewHTTP(identity.JoinTLS(ca))}
+func (e *environment) fetchTrust(ctx context.Context, url string, ca identity.Fingerprint) (client.CAView, identity.Bundle, error) {
+	c := &client.Client{URL: url, HTTP: client.NewHTTP(identity.JoinTLSAt(ca, e.now))}
 	view, err := c.CA(ctx)
 	if identity.ReasonOf(err) == identity.WrongCA {
 		return view, nil, pancake.Errorf(pancake.Unauthenticated,

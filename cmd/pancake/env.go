@@ -36,6 +36,7 @@ type globalFlags struct {
 	scheduler string
 	tokenFile string
 	ca        string
+	cert, key string
 	output    string
 	logLevel  string
 	logFormat string

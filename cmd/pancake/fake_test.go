@@ -33,6 +33,9 @@ type fakeScheduler struct {
 	deploys []pancake.Deploy
 	history []pancake.Task
 	agents  []client.AgentView
+	// drains are the views of an agent: each read moves on to the next, and stays at the last.
+	drains  []client.AgentView
+	changed []string // "freeze a1"
 	logs    map[string][]client.LogLine
 	fail    int    // the next so many reads of a deploy answer 503
 	read    func() // called at each read of a deploy
@@ -90,6 +93,23 @@ func (s *fakeScheduler) start(t *testing.T) string {
 		return nil, nil
 	})
 	handle("GET /v1/agents", func(http.ResponseWriter, *http.Request) (any, error) { return s.agents, nil })
+	handle("GET /v1/agents/{id}", func(http.ResponseWriter, *http.Request) (any, error) { return s.agent() })
+	handle("POST /v1/agents/{id}/{change}", func(w http.ResponseWriter, r *http.Request) (any, error) {
+		change := r.PathValue("change") + " " + r.PathValue("id")
+		if r.ContentLength > 0 {
+			var body client.DecommissionBody
+			if err := serve.ReadJSON(w, r, 0, &body); err != nil {
+				return nil, err
+			}
+			change += fmt.Sprint(" ", body.Parallel)
+		}
+		s.changed = append(s.changed, change)
+		return s.agent()
+	})
+	handle("DELETE /v1/agents/{id}", func(_ http.ResponseWriter, r *http.Request) (any, error) {
+		s.changed = append(s.changed, "forget "+r.PathValue("id"))
+		return struct{}{}, s.refuse
+	})
 	mux.HandleFunc("GET /v1/events", changes)
 	server := httptest.NewServer(mux)
 	t.Cleanup(server.Close)
@@ -108,6 +128,14 @@ func changes(w http.ResponseWriter, r *http.Request) {
 		case <-r.Context().Done():
 		}
 	}
+}
+
+func (s *fakeScheduler) agent() (any, error) {
+	view := s.drains[0]
+	if len(s.drains) > 1 {
+		s.drains = s.drains[1:]
+	}
+	return view, nil
 }
 
 func (s *fakeScheduler) request(id string) (any, error) {

@@ -45,7 +45,7 @@ func (p palette) stateIn(width int, text string) string {
 		colour = green
 	case "failed", "error", "lost", "unhealthy", "overdue", "dead", "unreachable", "system_cooldown":
 		colour = red
-	case "staging", "starting", "waiting", "killing", "draining", "deleting", "paused":
+	case "staging", "starting", "waiting", "killing", "draining", "deleting", "paused", "frozen", "decommissioning", "decommissioned":
 		colour = yellow
 	}
 	return p.paint(colour, fmt.Sprintf("%-*s", width, text))

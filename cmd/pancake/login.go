@@ -62,7 +62,7 @@ func login(ctx context.Context, env *environment, fingerprint string) error {
 	if err != nil {
 		return err
 	}
-	c := &client.Client{URL: url, Token: token, HTTP: client.NewHTTP(identity.TrustTLS(trusted, expectScheduler(view.Cluster)))}
+	c := &client.Client{URL: url, Token: token, HTTP: client.NewHTTP(identity.TrustTLS(trusted, env.expectScheduler(view.Cluster)))}
 	if _, err := c.Agents(ctx); err != nil && pancake.KindOf(err) != pancake.Forbidden { // a known token that may do little is good
 		return err
 	}
@@ -84,7 +84,7 @@ func (e *environment) meet(ctx context.Context, url, fingerprint string) (client
 		if err != nil {
 			return client.CAView{}, nil, pancake.Errorf(pancake.Invalid, "--ca-fingerprint: %w", err)
 		}
-		return fetchTrust(ctx, url, ca)
+		return e.fetchTrust(ctx, url, ca)
 	}
 	if e.global.ca == "" {
 		return client.CAView{}, nil, pancake.Errorf(pancake.Invalid,
@@ -94,7 +94,7 @@ func (e *environment) meet(ctx context.Context, url, fingerprint string) (client
 	if err != nil {
 		return client.CAView{}, nil, err
 	}
-	c := &client.Client{URL: url, HTTP: client.NewHTTP(identity.TrustTLS(trusted, expectScheduler("")))}
+	c := &client.Client{URL: url, HTTP: client.NewHTTP(identity.TrustTLS(trusted, e.expectScheduler("")))}
 	view, err := c.CA(ctx)
 	if err != nil {
 		return view, nil, err

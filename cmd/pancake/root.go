@@ -59,6 +59,8 @@ func newRootCommand(env *environment) *cobra.Command {
 	flags.StringVar(&env.global.scheduler, "scheduler", "http://127.0.0.1:7099", "`address` of the scheduler's API")
 	flags.StringVar(&env.global.tokenFile, "token-file", "", "`file` with the API token, which nobody else may read (default: PANCAKE_TOKEN, else as of \"pancake login\")")
 	flags.StringVar(&env.global.ca, "ca", "", "PEM `file` with the CA certificates to know the scheduler by (default: as of \"pancake login\")")
+	flags.StringVar(&env.global.cert, "cert", "", "PEM `file` with a client certificate, as of \"pancake ca issue\", to use instead of the token that login kept")
+	flags.StringVar(&env.global.key, "key", "", "PEM `file` with its key, which nobody else may read (default: it is in --cert)")
 	config.AddFlags(flags)
 	flags.StringVarP(&env.global.output, "output", "o", "text", "`format` of the output: text or json")
 	flags.BoolVar(&env.global.noColor, "no-color", false, "print without colours, as NO_COLOR does")

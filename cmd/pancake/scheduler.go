@@ -32,6 +32,8 @@ type schedulerFlags struct {
 	agentTimeout                 time.Duration
 	secure, insecure             bool
 	clusterName, caKey           string
+	rate                         float64
+	burst                        int
 }
 
 func newSchedulerCommand(env *environment) *cobra.Command {
@@ -59,9 +61,7 @@ operator.token under --data-dir. Schedulers of one cluster need the same --ca-ke
 	flags.StringVar(&f.advertiseHTTP, "advertise-http", "", "`address` of the API that other schedulers hand calls on to (default: --http)")
 	flags.StringVar(&f.advertiseGRPC, "advertise-grpc", "", "`address` that other schedulers send agents to (default: --grpc)")
 	f.addEtcd(flags)
-	flags.StringVar(&f.listen, "etcd-listen", "127.0.0.1:2379", "`address` that the embedded etcd listens on for clients")
-	flags.StringVar(&f.peerListen, "etcd-peer-listen", "127.0.0.1:2380", "`address` that the embedded etcd listens on for peers")
-	flags.StringVar(&f.dataDir, "data-dir", ".pancake/scheduler", "`directory` for what must survive a restart")
+	f.addDataDir(flags)
 	flags.DurationVar(&f.agentTimeout, "agent-timeout", time.Minute, "silence after which an agent is given up and its tasks are replaced, `duration`")
 	f.addIdentity(flags)
 	return cmd
@@ -83,6 +83,13 @@ func (f etcdFlags) check() error {
 		return pancake.Errorf(pancake.Invalid, "--etcd-ca, --etcd-cert, --etcd-key, --etcd-user and --etcd-password-file are for a cluster that --etcd names; name it")
 	}
 	return nil
+}
+
+// addDataDir adds the flags of the embedded etcd and of all else that is kept here.
+func (f *schedulerFlags) addDataDir(flags *pflag.FlagSet) {
+	flags.StringVar(&f.listen, "etcd-listen", "127.0.0.1:2379", "`address` that the embedded etcd listens on for clients")
+	flags.StringVar(&f.peerListen, "etcd-peer-listen", "127.0.0.1:2380", "`address` that the embedded etcd listens on for peers")
+	flags.StringVar(&f.dataDir, "data-dir", ".pancake/scheduler", "`directory` for what must survive a restart")
 }
 
 func runScheduler(ctx context.Context, env *environment, f schedulerFlags) error {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"net"
 	"net/http"
-	"os"
 	"slices"
 	"strings"
 
@@ -29,10 +28,25 @@ const (
 )
 
 func (f *schedulerFlags) addIdentity(flags *pflag.FlagSet) {
-	flags.StringVar(&f.clusterName, "cluster-name", "default", "`name` of the cluster, of a-z, 0-9 and -; it cannot change later")
-	flags.StringVar(&f.caKey, "ca-key", "", "`file` with the key that the CA is kept with in etcd, or vault:<mount>/<key> for one of Vault's transit engine at VAULT_ADDR (default: "+caKeyValue+", else ca.key under --data-dir, made when there is no CA yet)")
+	f.addAuthority(flags)
 	flags.BoolVar(&f.secure, "secure", false, "use TLS, certificates and tokens also when everything is on loopback")
 	flags.BoolVar(&f.insecure, "insecure", false, insecureHelp)
+	flags.Float64Var(&f.rate, "api-rate", 200, "calls a second that one address, token or certificate may make to a secure scheduler, `number`; 0 for any number")
+	flags.IntVar(&f.burst, "api-burst", 1000, "how many of them at once, `number`")
+}
+
+// limits fails when they cannot be.
+func (f *schedulerFlags) limits() error {
+	if f.rate < 0 || f.rate > 0 && f.burst < 1 {
+		return pancake.Errorf(pancake.Invalid, "--api-rate is 0 or more, and --api-burst 1 or more")
+	}
+	return nil
+}
+
+// addAuthority adds the flags that say which CA it is, and how it is kept.
+func (f *schedulerFlags) addAuthority(flags *pflag.FlagSet) {
+	flags.StringVar(&f.clusterName, "cluster-name", "default", "`name` of the cluster, of a-z, 0-9 and -; it cannot change later")
+	flags.StringVar(&f.caKey, "ca-key", "", "`file` with the key that the CA is kept with in etcd, or vault:<mount>/<key> for one of Vault's transit engine at VAULT_ADDR (default: "+caKeyValue+", else ca.key under --data-dir, made when there is no CA yet)")
 }
 
 // settle decides whether the scheduler is secure: when others can reach it, or when
@@ -50,7 +64,7 @@ func (f *schedulerFlags) settle() error {
 	if !f.secure {
 		return nil
 	}
-	return identity.ValidCluster(f.clusterName)
+	return errors.Join(f.limits(), identity.ValidCluster(f.clusterName))
 }
 
 func (f *schedulerFlags) scheme() string {
@@ -76,7 +90,11 @@ func (f *schedulerFlags) identity(env *environment, dir *dataDir, cfg scheduler.
 	}
 	s := &schedulerIdentity{say: env.say, opened: make(chan struct{}), cfg: guard.Config{
 		Cluster: f.clusterName, ID: cfg.ID, Hosts: hosts(cfg.AdvertiseHTTP, cfg.AdvertiseGRPC), DataDir: dir.path, Log: cfg.Log,
+		Rate: f.rate, Burst: f.burst,
 	}}
+	if f.rate == 0 {
+		s.cfg.Rate = -1
+	}
 	var err error
 	s.cfg.Sealer, err = f.sealer(env.getenv, dir.join(caKeyFile), &s.made)
 	return s, err
@@ -141,10 +159,7 @@ func (s *schedulerIdentity) open(ctx context.Context, c *clientv3.Client) (*guar
 	cfg.Client = c
 	g, err := guard.Open(ctx, cfg)
 	if err != nil {
-		if s.made != "" && pancake.KindOf(err) == pancake.Invalid { // the CA is kept with another key
-			err = errors.Join(pancake.Errorf(pancake.Invalid, "%w\nName the key file of the cluster's other schedulers with --ca-key.", err), os.Remove(s.made))
-		}
-		return nil, err
+		return nil, otherKey(err, s.made)
 	}
 	s.guard = g
 	close(s.opened)

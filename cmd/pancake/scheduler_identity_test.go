@@ -26,6 +26,8 @@ func TestSchedulerIsSecure(t *testing.T) {
 		{"insecure", schedulerFlags{http: open, grpc: open, insecure: true}, false, ""},
 		{"both", schedulerFlags{http: lo, grpc: lo, secure: true, insecure: true}, false, pancake.Invalid},
 		{"etcd for others", schedulerFlags{http: lo, grpc: lo, secure: true, etcdFlags: etcdFlags{listen: open}}, false, pancake.Invalid},
+		{"calls below none", schedulerFlags{http: lo, grpc: lo, secure: true, rate: -1}, false, pancake.Invalid},
+		{"calls, but none at once", schedulerFlags{http: lo, grpc: lo, secure: true, rate: 1}, false, pancake.Invalid},
 		{"no name", schedulerFlags{http: lo, grpc: lo, secure: true, clusterName: "A b"}, false, pancake.Invalid},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -30,15 +30,17 @@ type secureScheduler struct {
 	token string       // the one that it takes
 	next  *identity.CA // if set, the one that will follow
 
-	mu      sync.Mutex
-	shown   []string // the Authorization headers that it got
-	created []client.TokenBody
-	revoked []string
-	rotated []client.RotateBody
-	query   []string // of audit
-	phase   string
-	tokens  []client.TokenInfo
-	audit   []client.AuditEntry
+	mu        sync.Mutex
+	shown     []string // the Authorization headers that it got
+	certified []string // who showed a certificate
+	resealed  int
+	created   []client.TokenBody
+	revoked   []string
+	rotated   []client.RotateBody
+	query     []string // of audit
+	phase     string
+	tokens    []client.TokenInfo
+	audit     []client.AuditEntry
 }
 
 func newSecureScheduler(t *testing.T) *secureScheduler {
@@ -65,6 +67,15 @@ func serveTLS(t *testing.T, cfg *tls.Config, h http.Handler) string {
 // serverTLS is what a part of the kind listens with.
 func (s *secureScheduler) serverTLS(t *testing.T, kind identity.Kind) *tls.Config {
 	t.Helper()
+	source, err := identity.NewSource(s.leaf(t, kind))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return source.ServerTLS(identity.ServerOptions{Optional: true})
+}
+
+func (s *secureScheduler) leaf(t *testing.T, kind identity.Kind) identity.Leaf {
+	t.Helper()
 	key, err := identity.NewKey()
 	if err != nil {
 		t.Fatal(err)
@@ -77,11 +88,7 @@ func (s *secureScheduler) serverTLS(t *testing.T, kind identity.Kind) *tls.Confi
 	if err != nil {
 		t.Fatal(err)
 	}
-	source, err := identity.NewSource(identity.Leaf{Key: key, Cert: cert, Bundle: identity.Bundle{s.ca.Cert}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return source.ServerTLS(identity.ServerOptions{Optional: true})
+	return identity.Leaf{Key: key, Cert: cert, Bundle: identity.Bundle{s.ca.Cert}}
 }
 
 func (s *secureScheduler) handler() http.Handler {
@@ -91,7 +98,9 @@ func (s *secureScheduler) handler() http.Handler {
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			s.shown = append(s.shown, r.Header.Get("Authorization"))
-			if r.URL.Path != "/v1/ca" && r.Header.Get("Authorization") != "Bearer "+s.token {
+			if p, ok := identity.PeerOf(r.TLS); ok {
+				s.certified = append(s.certified, p.Identity.String())
+			} else if r.URL.Path != "/v1/ca" && r.Header.Get("Authorization") != "Bearer "+s.token {
 				return pancake.Errorf(pancake.Unauthenticated, "this token is not known")
 			}
 			out, err := fn(w, r)
@@ -104,6 +113,7 @@ func (s *secureScheduler) handler() http.Handler {
 	handle("GET /v1/ca", func(http.ResponseWriter, *http.Request) (any, error) { return s.view(), nil })
 	handle("POST /v1/ca/rotate", s.rotate)
 	handle("POST /v1/gossip-keys/rotate", s.rotate)
+	handle("POST /v1/ca/reseal", func(http.ResponseWriter, *http.Request) (any, error) { s.resealed++; return nil, nil })
 	handle("GET /v1/gossip-keys", s.gossip)
 	handle("POST /v1/ca/issue", s.issue)
 	handle("POST /v1/ca/revoke", func(w http.ResponseWriter, r *http.Request) (any, error) {
@@ -121,7 +131,7 @@ func (s *secureScheduler) handler() http.Handler {
 		var body client.TokenBody
 		err := serve.ReadJSON(w, r, 0, &body)
 		s.created = append(s.created, body)
-		info := client.TokenInfo{ID: "newtoken", Type: body.Type, Uses: body.Uses, Grant: body.Grant, Expires: time.Now().Add(time.Hour)}
+		info := client.TokenInfo{ID: "newtoken", Type: body.Type, Kind: body.Kind, Uses: body.Uses, Grant: body.Grant, Expires: time.Now().Add(time.Hour)}
 		return client.TokenCreated{Token: body.Type + "_newtoken_secret", Info: info}, err
 	})
 	handle("DELETE /v1/tokens/{id}", func(_ http.ResponseWriter, r *http.Request) (any, error) {
@@ -433,9 +443,13 @@ func TestTokenCommands(t *testing.T) {
 	}
 	has(t, r.stderr, "newtoken", "3 uses", "pancake agent --join")
 	p.good("token", "create", "--role", "deployer", "--group", "shop", "--group", "search")
+	if r = p.run("", "token", "create", "--component", "goavail", "--id", "eu-1"); r.code != 0 || strings.Contains(r.stderr, "pancake agent") {
+		t.Errorf("for a component: %+v", r)
+	}
 	want := []client.TokenBody{
 		{Type: client.JoinToken, Name: "rack", TTL: 30 * time.Minute, Kind: "agent", Uses: 3},
 		{Type: client.APIToken, Grant: client.Grant{Role: "deployer", Groups: []string{"shop", "search"}}},
+		{Type: client.JoinToken, Kind: "goavail", BoundID: "eu-1", Uses: 1},
 	}
 	if fmt.Sprint(s.created) != fmt.Sprint(want) {
 		t.Errorf("created %v, want %v", s.created, want)
@@ -458,6 +472,9 @@ func TestTokenCommands(t *testing.T) {
 	for _, args := range [][]string{
 		{"token", "create"},
 		{"token", "create", "--agent", "--role", "viewer"},
+		{"token", "create", "--agent", "--component", "ingress"},
+		{"token", "create", "--component", "ingress", "--role", "viewer"},
+		{"token", "create", "--component", "scheduler"},
 		{"token", "create", "--role", "king"},
 		{"token", "create", "--role", "viewer", "--uses", "2"},
 		{"token", "create", "--agent", "--uses", "0"},
@@ -518,6 +535,18 @@ func TestCACommands(t *testing.T) {
 	}
 	if r := p.run("", "ca", "issue", "user/alice", "--out", dir); r.code != exitFailed {
 		t.Errorf("overwrites: exit code %d", r.code)
+	}
+	if r := p.run("", "ca", "issue", "user/bob", "--out", dir, "--renew"); r.code != exitFailed {
+		t.Errorf("replaces another's: exit code %d", r.code)
+	}
+	p.good("ca", "issue", "user/alice", "--out", dir, "--renew")
+	again, err := identity.Files{Dir: dir}.Load()
+	if err != nil || again.Key.Equal(leaf.Key) || fmt.Sprint(again.Grant()) != fmt.Sprint(leaf.Grant()) {
+		t.Errorf("renewed: %+v, before %+v, %v", again.Grant(), leaf.Grant(), err)
+	}
+	has(t, p.good("ca", "reseal"), "sealed with the schedulers' current sealing key")
+	if s.resealed != 1 {
+		t.Errorf("resealed %d times", s.resealed)
 	}
 	p.good("ca", "revoke", "user/alice")
 	if fmt.Sprint(s.revoked) != "[user/alice]" {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -140,6 +141,94 @@ func TestAgents(t *testing.T) {
 	has(t, c.run(t).stdout, "HOST", "CPUS", "MEMORY (MiB)", "node1", "active", "0.1/2", "64/1024", "127.0.0.2", "rack=r1, zone=z", "a1", "node2", "not connected")
 	s.agents = nil
 	has(t, c.run(t).stdout, "no agent has registered; start one")
+}
+
+// agentIn is node1 in a state, with tasks.
+func agentIn(state, wanted pancake.AgentState, tasks int) client.AgentView {
+	v := anAgent()
+	v.Agent.State, v.Agent.Wanted, v.Tasks = state, wanted, tasks
+	return v
+}
+
+func TestAgentsAreFrozenActivatedAndForgotten(t *testing.T) {
+	twin := anAgent()
+	twin.Agent.ID, twin.Agent.Hostname = "a2", "twin"
+	other := twin
+	other.Agent.ID = "a3"
+	s := &fakeScheduler{agents: []client.AgentView{anAgent(), twin, other}, drains: []client.AgentView{agentIn(pancake.AgentFrozen, pancake.AgentFrozen, 2)}}
+	url := s.start(t)
+	run := func(args ...string) result {
+		return command{scheduler: url, args: append([]string{"agents"}, args...)}.run(t)
+	}
+	has(t, run("freeze", "node1").stdout, "node1 is frozen\n")
+	s.drains = []client.AgentView{agentIn(pancake.AgentUnreachable, "", 0)}
+	has(t, run("activate", "a1").stdout, "node1 is unreachable, and will be active when it is back\n")
+	has(t, run("forget", "a1").stdout, "node1 is forgotten (id a1)\n")
+	if got := run("forget", "a3", "-o", "json"); got.stdout != "{\n  \"forgotten\": \"a3\"\n}\n" {
+		t.Errorf("%+v", got)
+	}
+	if want := []string{"freeze a1", "activate a1", "forget a1", "forget a3"}; !slices.Equal(s.changed, want) {
+		t.Errorf("asked for %q, want %q", s.changed, want)
+	}
+	for _, test := range []struct {
+		args []string
+		code int
+		text string
+	}{
+		{[]string{"freeze", "twin"}, exitUsage, "several agents are called twin: name one by its id, one of a2, a3"},
+		{[]string{"drain", "nod1"}, exitFailed, `there is no agent "nod1". Did you mean node1?`},
+		{[]string{"drain", "node1", "--parallel", "0"}, exitUsage, "--parallel is 1 or more"},
+		{[]string{"drian", "node1"}, exitUsage, `there is no command "agents drian"; did you mean drain?`},
+		{[]string{"forget"}, exitUsage, "1 too few"},
+	} {
+		if got := run(test.args...); got.code != test.code || !strings.Contains(got.stderr, test.text) {
+			t.Errorf("%v: %+v, want %d and %q", test.args, got, test.code, test.text)
+		}
+	}
+}
+
+func TestDrain(t *testing.T) {
+	old, next := aTask(1, "1_new", pancake.TaskRunning, pancake.Healthy), aTask(1, "1_new", pancake.TaskStarting, "")
+	old.AgentID, next.AgentID, next.Hostname, next.ID = "a1", "a2", "node2", "next"
+	waits := aTask(2, "1_new", pancake.TaskRunning, pancake.Healthy)
+	waits.AgentID = "a1"
+	request := aRequest(2, "1_new", old, next, waits)
+	request.Unplaced = []client.Unplaced{{DeployID: "1_new", Instance: 2, Reasons: []client.Reason{{Constraint: "mem", Agents: 1, Message: "too little"}}}}
+	draining := agentIn(pancake.AgentDecommissioning, pancake.AgentDecommissioning, 2)
+	s := &fakeScheduler{agents: []client.AgentView{anAgent()}, requests: []client.RequestView{request}}
+	url := s.start(t)
+	run := func(args ...string) result {
+		return command{scheduler: url, args: append([]string{"agents", "drain", "node1"}, args...)}.run(t)
+	}
+
+	s.drains = []client.AgentView{draining}
+	has(t, run().stdout, "node1 is decommissioning; 2 tasks left. See: pancake agents")
+
+	last := agentIn(pancake.AgentDecommissioning, pancake.AgentDecommissioning, 1)
+	s.drains = []client.AgentView{draining, draining, last, agentIn(pancake.AgentDecommissioned, pancake.AgentDecommissioning, 0)}
+	got := run("--wait", "--parallel", "3")
+	has(t, got.stdout, "dev_hello.1 running; replacement: starting on node2", "dev_hello.2 running; replacement: no agent has room: mem: too little (1 agent)",
+		"node1: 2 of 2 tasks left", "node1: 1 of 2 tasks left", "node1: 0 of 2 tasks left", "DRAINED in", "node1 is empty")
+	if got.code != 0 || !slices.Equal(s.changed, []string{"decommission a1 5", "decommission a1 3"}) {
+		t.Errorf("%d, asked for %q", got.code, s.changed)
+	}
+
+	s.drains = []client.AgentView{draining}
+	got = run("--wait", "--timeout", "50ms")
+	has(t, got.stderr, "node1 is not empty after 50ms: 2 tasks left; the scheduler goes on")
+	if got.code != exitFailed {
+		t.Errorf("exit code %d", got.code)
+	}
+	s.drains = []client.AgentView{draining, draining, agentIn(pancake.AgentActive, "", 2)}
+	has(t, run("--wait").stderr, "node1 is no more to be drained: somebody else has changed that")
+
+	s.drains = []client.AgentView{draining, agentIn(pancake.AgentDecommissioned, pancake.AgentDecommissioning, 0)}
+	var out client.AgentView
+	if got = run("--wait", "-o", "json"); json.Unmarshal([]byte(got.stdout), &out) != nil || out.Agent.State != pancake.AgentDecommissioned {
+		t.Errorf("%+v", got)
+	}
+	lines := drainBoard{agent: draining, before: 2, requests: s.requests}.table(time.Now(), false)
+	has(t, strings.Join(lines, "\n"), "node1: 2 of 2 tasks left\nINSTANCE", "REPLACEMENT", "dev_hello.1", "starting on node2", "dev_hello.2", "no agent has room")
 }
 
 func TestScale(t *testing.T) {

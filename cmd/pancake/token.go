@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -36,28 +37,44 @@ belongs to its groups or to nobody; operator may do everything, these commands i
 
 // tokenFlags are the flags of "token create".
 type tokenFlags struct {
-	agent  bool
-	id     string
-	uses   int
-	role   string
-	groups []string
-	ttl    time.Duration
-	name   string
+	agent     bool
+	component string
+	id        string
+	uses      int
+	role      string
+	groups    []string
+	ttl       time.Duration
+	name      string
+}
+
+// components are what may join besides agents.
+var components = []string{string(identity.Ingress), string(identity.Goavail), string(identity.Proviso)}
+
+// joins is the kind that a join token is for, "" when it is to be another token.
+func (f tokenFlags) joins() string {
+	if f.agent {
+		return string(identity.Agent)
+	}
+	return f.component
 }
 
 // body checks the flags, so that what is wrong is said before anybody is asked.
 func (f tokenFlags) body() (client.TokenBody, error) {
 	body := client.TokenBody{Name: f.name, TTL: f.ttl}
 	switch {
-	case f.agent && (f.role != "" || len(f.groups) > 0):
-		return body, pancake.Errorf(pancake.Invalid, "--agent makes a token to join with, which has no --role and no --group; choose one")
-	case f.agent:
-		body.Type, body.Kind, body.BoundID, body.Uses = client.JoinToken, string(identity.Agent), f.id, f.uses
+	case f.agent && f.component != "":
+		return body, pancake.Errorf(pancake.Invalid, "choose one of --agent and --component")
+	case f.component != "" && !slices.Contains(components, f.component):
+		return body, pancake.Errorf(pancake.Invalid, "--component %q: use one of %s; a scheduler needs no token, but the key of --ca-key", f.component, strings.Join(components, ", "))
+	case f.joins() != "" && (f.role != "" || len(f.groups) > 0):
+		return body, pancake.Errorf(pancake.Invalid, "--agent and --component make a token to join with, which has no --role and no --group; choose one")
+	case f.joins() != "":
+		body.Type, body.Kind, body.BoundID, body.Uses = client.JoinToken, f.joins(), f.id, f.uses
 		if f.uses < 1 {
 			return body, pancake.Errorf(pancake.Invalid, "--uses is 1 or more")
 		}
 	case f.role == "":
-		return body, pancake.Errorf(pancake.Invalid, "say what the token is for: --agent to let an agent join, or --role viewer, deployer or operator for the API")
+		return body, pancake.Errorf(pancake.Invalid, "say what the token is for: --agent or --component to let a part join, or --role viewer, deployer or operator for the API")
 	case f.uses != 1 || f.id != "":
 		return body, pancake.Errorf(pancake.Invalid, "--uses and --id are for join tokens; an API token can be used until it expires")
 	default:
@@ -72,10 +89,14 @@ func (f tokenFlags) body() (client.TokenBody, error) {
 	return body, nil
 }
 
+func completeRoles() cobra.CompletionFunc {
+	return cobra.FixedCompletions([]string{string(identity.Viewer), string(identity.Deployer), string(identity.Operator)}, cobra.ShellCompDirectiveNoFileComp)
+}
+
 func newTokenCreateCommand(env *environment) *cobra.Command {
 	var f tokenFlags
 	cmd := &cobra.Command{
-		Use:   "create --agent | --role <role>",
+		Use:   "create --agent | --component <name> | --role <role>",
 		Short: "Make a token and print it, this once",
 		Long: `Make a token. It is printed to stdout, this once: the scheduler keeps only its hash.
 
@@ -107,14 +128,15 @@ the requests that it is for; the group "*" stands for all, and an operator needs
 	}
 	flags := cmd.Flags()
 	flags.BoolVar(&f.agent, "agent", false, "a token for an agent to join with")
-	flags.StringVar(&f.id, "id", "", "the only agent `id` that may join with it")
+	flags.StringVar(&f.component, "component", "", "a token for another part to join with, `name`: ingress, goavail or proviso")
+	_ = cmd.RegisterFlagCompletionFunc("component", cobra.FixedCompletions(components, cobra.ShellCompDirectiveNoFileComp))
+	flags.StringVar(&f.id, "id", "", "the only `id` that may join with it")
 	flags.IntVar(&f.uses, "uses", 1, "how often it can be used to join, `number`")
 	flags.StringVar(&f.role, "role", "", "what an API token may do: `role` viewer, deployer or operator")
 	flags.StringArrayVar(&f.groups, "group", nil, "`group` whose requests an API token is for; can be given several times")
 	flags.DurationVar(&f.ttl, "ttl", 0, "how long it can be used, `duration` (default: 1h to join, 90 days for the API)")
 	flags.StringVar(&f.name, "name", "", "what it is for, shown by \"pancake token list\", `text`")
-	_ = cmd.RegisterFlagCompletionFunc("role", cobra.FixedCompletions(
-		[]string{string(identity.Viewer), string(identity.Deployer), string(identity.Operator)}, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("role", completeRoles())
 	return cmd
 }
 
@@ -126,7 +148,11 @@ func (e *environment) printToken(out client.TokenCreated) error {
 	}
 	until := out.Info.Expires.Local().Format(time.DateTime)
 	if out.Info.Type == client.JoinToken {
-		e.notef("join token %s, good for %s until %s. Use it with: pancake agent --join <token, or @file> --scheduler …", out.Info.ID, times(out.Info.Uses), until)
+		use := ""
+		if out.Info.Kind == "" || out.Info.Kind == string(identity.Agent) {
+			use = " Use it with: pancake agent --join <token, or @file> --scheduler …"
+		}
+		e.notef("join token %s, good for %s until %s.%s", out.Info.ID, times(out.Info.Uses), until, use)
 	} else {
 		e.notef("API token %s, %s, until %s. Use it with: pancake login, --token-file or %s", out.Info.ID, grantText(out.Info.Grant), until, tokenVariable)
 	}

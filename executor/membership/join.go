@@ -97,7 +97,7 @@ func (m *Member) askAll(ctx context.Context, token identity.Token, csr []byte) (
 }
 
 func (m *Member) ask(ctx context.Context, addr string, token identity.Token, csr []byte) (identity.Issued, error) {
-	cfg := identity.JoinTLS(token.Fingerprint)
+	cfg := identity.JoinTLSAt(token.Fingerprint, m.cfg.Now)
 	known := cfg.VerifyConnection
 	cfg.VerifyConnection = func(cs tls.ConnectionState) error {
 		if err := known(cs); err != nil {
@@ -130,7 +130,7 @@ func (m *Member) sameCluster(cs tls.ConnectionState) error {
 
 // renew has a CSR signed by any of the schedulers.
 func (m *Member) renew(ctx context.Context, csr []byte) (identity.Issued, error) {
-	cfg := m.source.ClientTLS(identity.Expect{Kinds: []identity.Kind{identity.Scheduler}})
+	cfg := m.source.ClientTLS(m.cfg.scheduler())
 	var failed error
 	for _, addr := range m.cfg.Schedulers {
 		var c *agentlink.Credentials

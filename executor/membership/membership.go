@@ -37,6 +37,13 @@ type Config struct {
 	Log *slog.Logger
 	// Metrics takes the metrics. Default: nowhere.
 	Metrics prometheus.Registerer
+	// Now is the clock, for tests. Default time.Now.
+	Now func() time.Time
+}
+
+// scheduler is whom a node expects at the other end.
+func (c Config) scheduler() identity.Expect {
+	return identity.Expect{Kinds: []identity.Kind{identity.Scheduler}, Now: c.Now}
 }
 
 // Member is a node that has an identity.
@@ -68,6 +75,9 @@ func Open(ctx context.Context, cfg Config) (*Member, error) {
 	if cfg.Token == nil {
 		cfg.Token = func() (string, error) { return "", nil }
 	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
 	m := &Member{
 		cfg: cfg, files: files{identity.Files{Dir: cfg.Dir}},
 		log: cmp.Or(cfg.Log, slog.New(slog.DiscardHandler)),
@@ -87,7 +97,7 @@ func Open(ctx context.Context, cfg Config) (*Member, error) {
 
 // begin finds or gets an identity.
 func (m *Member) begin(ctx context.Context) error {
-	leaf, keys, err := m.stored(time.Now())
+	leaf, keys, err := m.stored(m.cfg.Now())
 	switch {
 	case err == nil:
 		if m.source, err = identity.NewSource(leaf); err != nil {
@@ -98,7 +108,7 @@ func (m *Member) begin(ctx context.Context) error {
 	case pancake.KindOf(err) == pancake.NotFound, identity.ReasonOf(err) == identity.Expired:
 		return m.join(ctx, err)
 	}
-	return err
+	return m.denied(err)
 }
 
 // stored is the identity as it was kept, if it is good at now.
@@ -170,7 +180,7 @@ func (m *Member) renewOnce(ctx context.Context) error {
 
 // adopt makes what was issued the node's identity.
 func (m *Member) adopt(key *ecdsa.PrivateKey, issued identity.Issued) error {
-	leaf, err := identity.NewLeaf(key, issued, time.Now())
+	leaf, err := identity.NewLeaf(key, issued, m.cfg.Now())
 	if err != nil {
 		return err
 	}
@@ -214,7 +224,7 @@ func (m *Member) Run(ctx context.Context) error {
 // Credentials secure connections to schedulers, and to nobody else. Each new
 // connection shows the certificate of its time.
 func (m *Member) Credentials() credentials.TransportCredentials {
-	return credentials.NewTLS(m.source.ClientTLS(identity.Expect{Kinds: []identity.Kind{identity.Scheduler}}))
+	return credentials.NewTLS(m.source.ClientTLS(m.cfg.scheduler()))
 }
 
 // Source is the node's certificate and the CAs that it trusts.
@@ -272,7 +282,7 @@ func (m *Member) trust(ctx context.Context, ders [][]byte) error {
 		return nil
 	}
 	leaf.Bundle = bundle
-	if _, err := leaf.Check(time.Now()); identity.ReasonOf(err) == identity.WrongCA {
+	if _, err := leaf.Check(m.cfg.Now()); identity.ReasonOf(err) == identity.WrongCA {
 		m.log.WarnContext(ctx, "the CA of the own certificate is no longer trusted; renewing", "err", err)
 		m.renewer.Now()
 		return nil

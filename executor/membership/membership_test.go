@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/x509"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -442,4 +443,56 @@ func FuzzParseKeys(f *testing.F) {
 			t.Errorf("%q gives keys that are none", text)
 		}
 	})
+}
+
+// A node whose clock is an hour off is told so, costs no token and keeps what it has.
+func TestClockAnHourOff(t *testing.T) {
+	s := newScheduler(t, identity.Scheduler)
+	for name, test := range map[string]struct {
+		off   time.Duration
+		store func(dir string)
+		token string
+		want  identity.Reason
+		text  string
+	}{
+		"behind, joins":    {-time.Hour, func(string) {}, s.token.Reveal(), identity.NotYetValid, "check the clocks"},
+		"behind, restarts": {-time.Hour, func(dir string) { store(t, s, dir, self, time.Now()) }, "", identity.NotYetValid, "check the clocks"},
+		"ahead of the end": {time.Hour, func(dir string) { store(t, s, dir, self, time.Now().Add(-23*time.Hour-30*time.Minute)) }, "", identity.NoToken, "check the clocks"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := config(t, t.TempDir(), test.token, s.addr)
+			test.store(cfg.Dir)
+			before := contents(t, cfg.Dir)
+			metrics := prometheus.NewRegistry()
+			cfg.Metrics, cfg.Now = metrics, func() time.Time { return time.Now().Add(test.off) }
+			_, err := open(t, cfg)
+			if identity.ReasonOf(err) != test.want || !strings.Contains(err.Error(), test.text) {
+				t.Errorf("got %v", err)
+			}
+			if n := refusals(t, metrics, test.want); n != 1 {
+				t.Errorf("%s is counted %v times", test.want, n)
+			}
+			if after := contents(t, cfg.Dir); !maps.Equal(before, after) {
+				t.Errorf("the directory has changed: %v, before %v", after, before)
+			}
+		})
+	}
+	if s.joins != 0 {
+		t.Error("the token was used")
+	}
+	mustOpen(t, config(t, t.TempDir(), s.token.Reveal(), s.addr)) // once the clock is right
+}
+
+// contents are the certificates and keys that are kept, but the key of a join that may be tried again.
+func contents(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	out := map[string]string{}
+	for _, name := range []string{"identity.pem", "ca.pem"} {
+		text, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil && !os.IsNotExist(err) {
+			t.Fatal(err)
+		}
+		out[name] = string(text)
+	}
+	return out
 }

@@ -189,7 +189,7 @@ func TestVerify(t *testing.T) {
 		expect Expect
 		want   Reason
 	}{
-		"anybody": {Expect{}, ""}, "right": {Expect{"c1", []Kind{Scheduler, Agent}, "a"}, ""}, "cluster": {Expect{Cluster: "c2"}, WrongCluster},
+		"anybody": {Expect{}, ""}, "right": {Expect{Cluster: "c1", Kinds: []Kind{Scheduler, Agent}, ID: "a"}, ""}, "cluster": {Expect{Cluster: "c2"}, WrongCluster},
 		"kind": {Expect{Kinds: []Kind{Scheduler}}, WrongKind}, "id": {Expect{ID: "b"}, WrongPeer},
 	} {
 		if err := tc.expect.check(p); ReasonOf(err) != tc.want {

@@ -42,6 +42,9 @@ func (d *Denied) Error() string { return d.err.Error() }
 
 func (d *Denied) Unwrap() error { return d.err }
 
+// Clock reports whether a clock that is wrong may be all that is the matter.
+func (d *Denied) Clock() bool { return d.Reason == NotYetValid || d.Reason == Expired }
+
 // Deny makes a Denied of kind Forbidden for WrongRole and WrongGroup, and of kind
 // Unauthenticated for all other reasons.
 func Deny(reason Reason, format string, args ...any) error {

@@ -31,20 +31,45 @@ type Files struct{ Dir string }
 // Load reads the leaf. It fails with NotFound when none was saved, and with
 // Invalid when a file is damaged or others can read the key.
 func (f Files) Load() (Leaf, error) {
-	text, err := ReadPrivate(filepath.Join(f.Dir, leafFile))
+	leaf, err := ReadLeaf(filepath.Join(f.Dir, leafFile), "")
 	if err != nil {
 		return Leaf{}, err
 	}
-	leaf, err := parseLeaf(text)
-	if err != nil {
-		return Leaf{}, fmt.Errorf("%s: %w", filepath.Join(f.Dir, leafFile), err)
-	}
 	path := filepath.Join(f.Dir, bundleFile)
-	text, err = read(path, nil)
+	text, err := read(path, nil)
 	if err != nil {
 		return Leaf{}, err
 	}
 	if leaf.Bundle, err = ParseBundlePEM(text); err != nil {
+		return Leaf{}, fmt.Errorf("%s: %w", path, err)
+	}
+	return leaf, nil
+}
+
+// ReadLeaf reads a key and its certificate from files of PEM; with key "" both are in
+// cert, as in identity.pem of Files. The leaf has no Bundle. It fails as Load does.
+func ReadLeaf(cert, key string) (Leaf, error) {
+	if key == "" {
+		text, err := ReadPrivate(cert)
+		if err != nil {
+			return Leaf{}, err
+		}
+		return leafIn(cert, text)
+	}
+	text, err := ReadPrivate(key)
+	if err != nil {
+		return Leaf{}, err
+	}
+	public, err := read(cert, nil)
+	if err != nil {
+		return Leaf{}, err
+	}
+	return leafIn(key+" and "+cert, append(append(text, '\n'), public...))
+}
+
+func leafIn(path string, text []byte) (Leaf, error) {
+	leaf, err := parseLeaf(text)
+	if err != nil {
 		return Leaf{}, fmt.Errorf("%s: %w", path, err)
 	}
 	return leaf, nil

@@ -227,7 +227,7 @@ func TestAuthorize(t *testing.T) {
 	web := Ownership{Group: "web", ReadWrite: []string{"platform"}, ReadOnly: []string{"support"}}
 	grant := func(r Role, groups ...string) Grant { return Grant{r, groups} }
 	reads, writes := []Action{ActionRead, ActionLogs}, []Action{ActionDeploy, ActionScale, ActionDelete, ActionKill}
-	operates := []Action{ActionDrain, ActionAgents, ActionTokens, ActionAudit, ActionCA}
+	operates := []Action{ActionFreeze, ActionDrain, ActionActivate, ActionForget, ActionTokens, ActionAudit, ActionCA}
 	for name, tc := range map[string]struct {
 		grant                   Grant
 		on                      []Ownership

@@ -87,6 +87,15 @@ func (l Leaf) Identity() Identity {
 	return p.Identity
 }
 
+// Grant is what the certificate of a user allows; zero for other kinds.
+func (l Leaf) Grant() Grant {
+	p, err := peerOf(l.Cert)
+	if err != nil {
+		return Grant{}
+	}
+	return p.Grant
+}
+
 // belongs fails when key and certificate are not of one another.
 func (l Leaf) belongs() error {
 	if pub, ok := l.Cert.PublicKey.(*ecdsa.PublicKey); !ok || !pub.Equal(l.Key.Public()) {

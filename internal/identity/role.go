@@ -63,17 +63,19 @@ type Action string
 
 // The actions.
 const (
-	ActionRead   Action = "read" // requests, deploys, tasks, agents, events
-	ActionLogs   Action = "logs"
-	ActionDeploy Action = "deploy"
-	ActionScale  Action = "scale"
-	ActionDelete Action = "delete"
-	ActionKill   Action = "kill"
-	ActionDrain  Action = "drain"
-	ActionAgents Action = "agents" // freeze, decommission, remove
-	ActionTokens Action = "tokens" // create, list, revoke, both types
-	ActionAudit  Action = "audit"  // read the audit log
-	ActionCA     Action = "ca"     // issue, rotate, revoke; gossip keys too
+	ActionRead     Action = "read" // requests, deploys, tasks, agents, events
+	ActionLogs     Action = "logs"
+	ActionDeploy   Action = "deploy"
+	ActionScale    Action = "scale"
+	ActionDelete   Action = "delete"
+	ActionKill     Action = "kill"
+	ActionFreeze   Action = "freeze" // agents; so are the next three
+	ActionDrain    Action = "drain"
+	ActionActivate Action = "activate"
+	ActionForget   Action = "forget"
+	ActionTokens   Action = "tokens" // create, list, revoke, both types
+	ActionAudit    Action = "audit"  // read the audit log
+	ActionCA       Action = "ca"     // issue, rotate, revoke; gossip keys too
 )
 
 // rule says what an action asks for.
@@ -89,7 +91,7 @@ func rules(a Action) (rule, bool) {
 		return rule{role: Viewer}, true
 	case ActionDeploy, ActionScale, ActionDelete, ActionKill:
 		return rule{role: Deployer, writes: true}, true
-	case ActionDrain, ActionAgents, ActionTokens, ActionAudit, ActionCA:
+	case ActionFreeze, ActionDrain, ActionActivate, ActionForget, ActionTokens, ActionAudit, ActionCA:
 		return rule{role: Operator}, true
 	}
 	return rule{}, false

@@ -134,7 +134,7 @@ func (s *Source) ClientTLS(expect Expect) *tls.Config {
 		MinVersion: tls.VersionTLS13,
 		NextProtos: protocols(),
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-			if _, err := s.Leaf().Check(time.Now()); err != nil {
+			if _, err := s.Leaf().Check(expect.now()); err != nil {
 				return nil, pancake.Errorf(pancake.Unauthenticated, "own certificate: %w", err)
 			}
 			return s.certificate(), nil
@@ -183,7 +183,10 @@ func TrustTLS(trusted Bundle, expect Expect) *tls.Config {
 // JoinTLS returns a configuration for a client that knows but the fingerprint of a
 // CA, from a join token or from "pancake ca show". It takes schedulers only, of any
 // cluster. The server has to send its CA's certificate along, as ServerTLS does.
-func JoinTLS(ca Fingerprint) *tls.Config {
+func JoinTLS(ca Fingerprint) *tls.Config { return JoinTLSAt(ca, time.Now) }
+
+// JoinTLSAt is JoinTLS by another clock, for tests.
+func JoinTLSAt(ca Fingerprint, now func() time.Time) *tls.Config {
 	return &tls.Config{
 		MinVersion:         tls.VersionTLS13,
 		NextProtos:         protocols(),
@@ -191,7 +194,7 @@ func JoinTLS(ca Fingerprint) *tls.Config {
 		VerifyConnection: func(cs tls.ConnectionState) error {
 			for _, c := range cs.PeerCertificates {
 				if FingerprintOf(c) == ca && c.IsCA {
-					_, err := verifyExpected(cs.PeerCertificates, Bundle{c}, Expect{Kinds: []Kind{Scheduler}}, x509.ExtKeyUsageServerAuth)
+					_, err := verifyExpected(cs.PeerCertificates, Bundle{c}, Expect{Kinds: []Kind{Scheduler}, Now: now}, x509.ExtKeyUsageServerAuth)
 					return err
 				}
 			}
@@ -201,7 +204,7 @@ func JoinTLS(ca Fingerprint) *tls.Config {
 }
 
 func verifyExpected(chain []*x509.Certificate, trusted Bundle, expect Expect, usage x509.ExtKeyUsage) (Peer, error) {
-	peer, err := verify(chain, trusted, usage, time.Now())
+	peer, err := verify(chain, trusted, usage, expect.now())
 	if err != nil {
 		return peer, err
 	}

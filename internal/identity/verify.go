@@ -53,11 +53,11 @@ func verify(chain []*x509.Certificate, trusted Bundle, usage x509.ExtKeyUsage, n
 		return Peer{}, err
 	}
 	if now.Before(leaf.NotBefore) {
-		return p, Deny(NotYetValid, "certificate of %s is valid from %s, and the clock here says %s: one of the two clocks is wrong",
+		return p, Deny(NotYetValid, "certificate of %s is valid from %s, and the clock here says %s: one of the two clocks is wrong; check the clocks of both machines",
 			p.Identity, stamp(leaf.NotBefore), stamp(now))
 	}
 	if now.After(leaf.NotAfter) {
-		return p, Deny(Expired, "certificate of %s expired at %s, and the clock here says %s", p.Identity, stamp(leaf.NotAfter), stamp(now))
+		return p, Deny(Expired, "certificate of %s expired at %s, and the clock here says %s; if that is not the time, check the clocks", p.Identity, stamp(leaf.NotAfter), stamp(now))
 	}
 	_, err = leaf.Verify(x509.VerifyOptions{Roots: trusted.Pool(), CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{usage}})
 	var invalid x509.CertificateInvalidError
@@ -111,6 +111,15 @@ type Expect struct {
 	Cluster string // "" for any
 	Kinds   []Kind // none for any
 	ID      string // "" for any
+	// Now is the clock that certificates have to be valid by, for tests. Default time.Now.
+	Now func() time.Time
+}
+
+func (e Expect) now() time.Time {
+	if e.Now == nil {
+		return time.Now()
+	}
+	return e.Now()
 }
 
 // check fails with Denied when p is not expected.

@@ -10,10 +10,12 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
 	"net/netip"
 	"os"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -138,13 +140,26 @@ type errorBody struct {
 	Message string       `json:"message"`
 }
 
-// Error answers with err's kind and text.
+// slowDown is an error of clients that have made too many calls.
+type slowDown interface {
+	error
+	// RetryAfter is how long they have to wait.
+	RetryAfter() time.Duration
+}
+
+// Error answers with err's kind and text, and with 429 and Retry-After if err has
+// a method RetryAfter.
 func Error(w http.ResponseWriter, r *http.Request, err error) {
 	if r.Context().Err() != nil {
 		return // the client is gone
 	}
+	status := Status(pancake.KindOf(err))
+	if slow, ok := errors.AsType[slowDown](err); ok {
+		status = http.StatusTooManyRequests
+		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(slow.RetryAfter().Seconds()))))
+	}
 	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(Status(pancake.KindOf(err)))
+	w.WriteHeader(status)
 	_ = json.NewEncoder(w).Encode(errorBody{pancake.KindOf(err), err.Error()}) // a client that left cannot be told
 }
 

@@ -29,6 +29,8 @@ type Scheduler interface {
 	Scale(ctx context.Context, request string, instances int) error
 	Delete(ctx context.Context, request string) error
 	KillTask(ctx context.Context, task string) error
+	SetAgent(ctx context.Context, agent string, wanted pancake.AgentState, parallel int) error
+	ForgetAgent(ctx context.Context, agent string) error
 	// Read calls fn with what is stored now. It must not be kept or changed.
 	Read(fn func(View))
 }
@@ -89,12 +91,16 @@ func New(s Scheduler, a Agents, hub *events.Hub, g Guard) http.Handler {
 		"POST /v1/requests/{request}/scale":       {identity.ActionScale, h.scale},
 		"GET /v1/requests/{request}/deploys":      {identity.ActionRead, h.deploys},
 		"GET /v1/requests/{request}/deploys/{id}": {identity.ActionRead, h.deploy},
-		"POST /v1/deploys":                        {identity.ActionDeploy, h.submit},
 		"GET /v1/tasks":                           {identity.ActionRead, h.tasks},
 		"GET /v1/tasks/{task}":                    {identity.ActionRead, h.task},
 		"POST /v1/tasks/{task}/kill":              {identity.ActionKill, h.kill},
 		"GET /v1/tasks/{task}/logs":               {identity.ActionLogs, h.logs},
 		"GET /v1/agents":                          {identity.ActionRead, h.listAgents},
+		"GET /v1/agents/{agent}":                  {identity.ActionRead, h.agent},
+		"POST /v1/agents/{agent}/freeze":          {identity.ActionFreeze, h.setAgent(pancake.AgentFrozen)},
+		"POST /v1/agents/{agent}/decommission":    {identity.ActionDrain, h.decommission},
+		"POST /v1/agents/{agent}/activate":        {identity.ActionActivate, h.setAgent(pancake.AgentActive)},
+		"DELETE /v1/agents/{agent}":               {identity.ActionForget, h.forgetAgent},
 		"GET /v1/events":                          {identity.ActionRead, h.watch},
 		"/": {identity.ActionRead, func(_ http.ResponseWriter, r *http.Request) error {
 			return pancake.Errorf(pancake.NotFound, "there is no %s %s", r.Method, r.URL.Path)
@@ -107,6 +113,7 @@ func New(s Scheduler, a Agents, hub *events.Hub, g Guard) http.Handler {
 			return route.fn(w, r)
 		}))
 	}
+	mux.Handle("POST /v1/deploys", serve.Handler(h.submit)) // whose body says what it is about
 	return mux
 }
 
@@ -153,20 +160,19 @@ func (h *api) task(w http.ResponseWriter, r *http.Request) error {
 	return h.read(w, func(v View) (any, error) { return v.task(r.PathValue("task")) })
 }
 
-func (h *api) listAgents(w http.ResponseWriter, _ *http.Request) error {
-	return h.read(w, func(v View) (any, error) { return v.agents(h.agents.Connected), nil })
-}
-
 func (h *api) submit(w http.ResponseWriter, r *http.Request) error {
 	var body client.DeployBody
-	if err := serve.ReadJSON(w, r, maxDeploy, &body); err != nil {
+	unreadable := serve.ReadJSON(w, r, maxDeploy, &body)
+	// It is read first so that the audit log has which request it was about.
+	err := h.guard.Authorize(r.Context(), identity.ActionDeploy, cmp.Or(body.Request.ID, r.URL.Path), h.touched(body.Request)...)
+	if err != nil {
 		return err
+	}
+	if unreadable != nil {
+		return unreadable
 	}
 	body.Deploy.User = cmp.Or(h.guard.Caller(r.Context()), body.Deploy.User, r.Header.Get("X-Username"))
 	if err := validate(&body); err != nil {
-		return err
-	}
-	if err := h.guard.Authorize(r.Context(), identity.ActionDeploy, body.Request.ID, h.touched(body.Request)...); err != nil {
 		return err
 	}
 	view, err := h.scheduler.Submit(r.Context(), body)

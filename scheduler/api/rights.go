@@ -1,14 +1,15 @@
 package api
 
 import (
+	"cmp"
 	"net/http"
 
 	"github.com/pancake-stack/pancake"
 	"github.com/pancake-stack/pancake/internal/identity"
 )
 
-// authorize decides on a call by the request or task that its path names. What
-// does not exist belongs to nobody: the call itself says so.
+// authorize decides on a call by the request, task or agent that its path names.
+// What does not exist belongs to nobody: the call itself says so.
 func (h *api) authorize(r *http.Request, a identity.Action) error {
 	id, task := r.PathValue("request"), r.PathValue("task")
 	var on []identity.Ownership
@@ -21,7 +22,7 @@ func (h *api) authorize(r *http.Request, a identity.Action) error {
 			on = append(on, v.owners(request))
 		}
 	})
-	return h.guard.Authorize(r.Context(), a, id+task, on...)
+	return h.guard.Authorize(r.Context(), a, cmp.Or(id, task, r.PathValue("agent"), r.URL.Path), on...)
 }
 
 // touched is whose a request that is to be deployed was, and whose it shall be.

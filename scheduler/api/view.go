@@ -134,14 +134,25 @@ func (v View) task(id string) (*pancake.Task, error) {
 func (v View) agents(connected func(string) bool) []client.AgentView {
 	out := make([]client.AgentView, 0, len(v.State.Agents))
 	for _, id := range slices.Sorted(maps.Keys(v.State.Agents)) {
-		a := client.AgentView{Agent: *v.State.Agents[id], Connected: connected(id)}
-		for _, t := range v.State.TasksOn(id) {
-			ports := a.Used.Ports.Union(t.Resources.Ports)
-			a.Used = a.Used.Add(t.Resources)
-			a.Used.Ports = ports
-			a.Tasks++
-		}
-		out = append(out, a)
+		out = append(out, v.viewOfAgent(v.State.Agents[id], connected))
+	}
+	return out
+}
+
+func (v View) agent(id string, connected func(string) bool) (client.AgentView, error) {
+	if a := v.State.Agents[id]; a != nil {
+		return v.viewOfAgent(a, connected), nil
+	}
+	return client.AgentView{}, pancake.Errorf(pancake.NotFound, "Couldn't find agent with id %s", id)
+}
+
+func (v View) viewOfAgent(a *pancake.Agent, connected func(string) bool) client.AgentView {
+	out := client.AgentView{Agent: *a, Connected: connected(a.ID)}
+	for _, t := range v.State.TasksOn(a.ID) {
+		ports := out.Used.Ports.Union(t.Resources.Ports)
+		out.Used = out.Used.Add(t.Resources)
+		out.Used.Ports = ports
+		out.Tasks++
 	}
 	return out
 }

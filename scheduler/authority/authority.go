@@ -73,14 +73,19 @@ type Authority struct {
 // another cluster, with Invalid when the sealer cannot open what is stored, and
 // with Unavailable when etcd does not answer.
 func Open(ctx context.Context, cfg Config) (*Authority, error) {
-	a, err := newAuthority(cfg)
-	if err != nil {
-		return nil, err
+	a, _, err := Init(ctx, cfg)
+	return a, err
+}
+
+// Init is Open. It reports whether it was this call that made the CA.
+func Init(ctx context.Context, cfg Config) (a *Authority, created bool, err error) {
+	if a, err = newAuthority(cfg); err != nil {
+		return nil, false, err
 	}
-	if err := a.bootstrap(ctx); err != nil {
-		return nil, err
+	if created, err = a.bootstrap(ctx); err != nil {
+		return nil, false, err
 	}
-	return a, nil
+	return a, created, nil
 }
 
 func newAuthority(cfg Config) (*Authority, error) {

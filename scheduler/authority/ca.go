@@ -30,33 +30,32 @@ type caView struct {
 	rotation Rotation
 }
 
-// bootstrap makes what etcd lacks and loads the rest.
-func (a *Authority) bootstrap(ctx context.Context) error {
-	if err := a.createCA(ctx); err != nil {
-		return err
+// bootstrap makes what etcd lacks and loads the rest. It reports whether it made the CA.
+func (a *Authority) bootstrap(ctx context.Context) (created bool, err error) {
+	if created, err = a.createCA(ctx); err != nil {
+		return false, err
 	}
 	if err := a.createGossip(ctx); err != nil {
-		return err
+		return created, err
 	}
-	_, err := a.reload(ctx)
-	return err
+	_, err = a.reload(ctx)
+	return created, err
 }
 
-func (a *Authority) createCA(ctx context.Context) error {
+func (a *Authority) createCA(ctx context.Context) (bool, error) {
 	d, err := get[caState](ctx, a, caKey)
 	if err != nil || d.exists() {
-		return err
+		return false, err
 	}
 	first, err := a.newCA(ctx)
 	if err != nil {
-		return err
+		return false, err
 	}
 	put, err := d.put(caState{Cluster: a.cluster, ring: newRing(first, a.now())})
 	if err != nil {
-		return err
+		return false, err
 	}
-	_, err = a.commit(ctx, []clientv3.Cmp{d.unchanged()}, put) // if another scheduler was faster, its CA is the one
-	return err
+	return a.commit(ctx, []clientv3.Cmp{d.unchanged()}, put) // if another scheduler was faster, its CA is the one
 }
 
 // newCA makes a CA and seals its key.

@@ -42,6 +42,9 @@ func (a *Authority) CreateToken(ctx context.Context, spec TokenSpec) (identity.T
 	hash := t.Hash()
 	d := document[tokenRecord]{key: tokens + t.ID}
 	put, err := d.put(tokenRecord{TokenInfo: info, Hash: hash[:]})
+	if err == nil && spec.Keep != nil {
+		err = spec.Keep(t)
+	}
 	if err != nil {
 		return identity.Token{}, TokenInfo{}, err
 	}

@@ -65,6 +65,9 @@ type TokenSpec struct {
 
 	// Grant is what an API token may do.
 	Grant identity.Grant
+
+	// Keep, if set, gets the token before it is stored. If it fails no token is made.
+	Keep func(identity.Token) error
 }
 
 // TokenInfo is what is known about a token; its secret is not.

@@ -120,6 +120,33 @@ func (c *Client) Agents(ctx context.Context) (out []AgentView, err error) {
 	return out, c.call(ctx, http.MethodGet, "/v1/agents", nil, &out)
 }
 
+// Agent returns one agent.
+func (c *Client) Agent(ctx context.Context, id string) (out AgentView, err error) {
+	return out, c.call(ctx, http.MethodGet, "/v1/agents/"+url.PathEscape(id), nil, &out)
+}
+
+// FreezeAgent has an agent get no new tasks; it keeps those it has.
+func (c *Client) FreezeAgent(ctx context.Context, id string) (out AgentView, err error) {
+	return out, c.call(ctx, http.MethodPost, "/v1/agents/"+url.PathEscape(id)+"/freeze", nil, &out)
+}
+
+// DecommissionAgent empties an agent: parallel of its tasks at a time, 0 meaning 5,
+// are replaced on other agents, and go once their replacements are healthy.
+func (c *Client) DecommissionAgent(ctx context.Context, id string, parallel int) (out AgentView, err error) {
+	return out, c.call(ctx, http.MethodPost, "/v1/agents/"+url.PathEscape(id)+"/decommission", DecommissionBody{parallel}, &out)
+}
+
+// ActivateAgent takes a FreezeAgent or DecommissionAgent back.
+func (c *Client) ActivateAgent(ctx context.Context, id string) (out AgentView, err error) {
+	return out, c.call(ctx, http.MethodPost, "/v1/agents/"+url.PathEscape(id)+"/activate", nil, &out)
+}
+
+// ForgetAgent removes an agent that is gone. It fails with Conflict for one that is
+// there, or still holds tasks.
+func (c *Client) ForgetAgent(ctx context.Context, id string) error {
+	return c.call(ctx, http.MethodDelete, "/v1/agents/"+url.PathEscape(id), nil, nil)
+}
+
 // Leader says who leads. It fails with Unavailable while nobody does.
 func (c *Client) Leader(ctx context.Context) (out LeaderView, err error) {
 	return out, c.call(ctx, http.MethodGet, "/v1/leader", nil, &out)
@@ -251,6 +278,13 @@ func (c *Client) unreached(err error) error {
 		return pancake.Errorf(pancake.Unauthenticated,
 			"scheduler at %s shows a certificate that is not trusted here: %w\nIs it the right address? If so, tell Pancake what to trust with \"pancake login\" or --ca.", c.base(), err)
 	}
+	if clock, ok := errors.AsType[clockError](err); ok && clock.Clock() {
+		return pancake.Errorf(pancake.Unauthenticated, "scheduler at %s cannot be trusted by the clock here: %w", c.base(), err)
+	}
+	if strings.Contains(err.Error(), "remote error: tls: bad certificate") { // as crypto/tls puts it
+		return pancake.Errorf(pancake.Unauthenticated,
+			"scheduler at %s refuses the certificate it was shown, and says in its log why. It may have been revoked or be of another CA, or one of the two clocks is wrong; check the clocks of both machines, or get a new one with \"pancake ca issue\".", c.base())
+	}
 	if pancake.KindOf(err) == pancake.Unauthenticated {
 		return pancake.Errorf(pancake.Unauthenticated,
 			"scheduler at %s is not the one it should be: %w\nIs it the right address? After its CA was replaced, or for another cluster, run \"pancake login\" again.", c.base(), err)
@@ -260,6 +294,12 @@ func (c *Client) unreached(err error) error {
 	}
 	return pancake.Errorf(pancake.Unavailable,
 		"scheduler at %s does not answer: %w\nIs it running? Start one with \"pancake dev\", or name another with --scheduler or PANCAKE_SCHEDULER.", c.base(), err)
+}
+
+// clockError is a refusal of a certificate for its time.
+type clockError interface {
+	error
+	Clock() bool
 }
 
 // failure turns an answer that is not 2xx into an error of the kind it names.

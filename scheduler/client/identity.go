@@ -18,6 +18,7 @@ import (
 //	POST   /v1/ca/issue              IssueBody → IssuedView; 201
 //	POST   /v1/ca/revoke             RevokeBody; 204
 //	POST   /v1/ca/rotate             RotateBody → CAView; 202
+//	POST   /v1/ca/reseal             encrypts the keys in etcd with the current sealing key; 204
 //	GET    /v1/gossip-keys           GossipView
 //	POST   /v1/gossip-keys/rotate    RotateBody → GossipView; 202
 //	GET    /v1/audit[?from=&to=&subject=&target=&action=&result=&limit=&cursor=]   AuditPage
@@ -208,6 +209,11 @@ func (c *Client) RevokeCertificates(ctx context.Context, body RevokeBody) error 
 // Conflict while a rotation is under way, or when that phase is over already.
 func (c *Client) RotateCA(ctx context.Context, body RotateBody) (out CAView, err error) {
 	return out, c.call(ctx, http.MethodPost, "/v1/ca/rotate", body, &out)
+}
+
+// ResealCA encrypts what etcd holds of keys with the schedulers' current sealing key.
+func (c *Client) ResealCA(ctx context.Context) error {
+	return c.call(ctx, http.MethodPost, "/v1/ca/reseal", nil, nil)
 }
 
 // GossipKeys says which gossip keys there are.

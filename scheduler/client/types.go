@@ -20,6 +20,11 @@ import (
 //	POST   /v1/tasks/{task}/kill                 202; the request starts another
 //	GET    /v1/tasks/{task}/logs[?follow=true][&tail=N]   LogLine, one JSON document a line
 //	GET    /v1/agents                            []AgentView
+//	GET    /v1/agents/{agent}                    AgentView
+//	POST   /v1/agents/{agent}/freeze             no new tasks; AgentView
+//	POST   /v1/agents/{agent}/decommission       DecommissionBody, or nothing: its tasks move elsewhere; AgentView
+//	POST   /v1/agents/{agent}/activate           takes both back; AgentView
+//	DELETE /v1/agents/{agent}                    forgets one that is gone and holds no task; 204
 //	GET    /v1/events[?request=]                 server-sent Event; Last-Event-ID resumes
 //	GET    /v1/leader                            LeaderView
 //	GET    /healthz, /readyz, /metrics
@@ -81,6 +86,12 @@ type Reason struct {
 // ScaleBody asks for a number of instances.
 type ScaleBody struct {
 	Instances int `json:"instances"`
+}
+
+// DecommissionBody says how fast an agent is emptied.
+type DecommissionBody struct {
+	// Parallel is how many of its tasks are replaced at a time. Default 5.
+	Parallel int `json:"parallel,omitempty"`
 }
 
 // AgentView is an agent and what its tasks take.

@@ -26,8 +26,16 @@ type Input struct {
 	Ended   []*pancake.Task // finished ones, the latest last
 	// Waiting says, for slots that no agent has room for, why.
 	Waiting map[Slot]string
-	Now     time.Time
+	// Leaving are the agents that tasks have to leave. Each of their tasks gets a
+	// replacement in the same slot, and goes once that is healthy.
+	Leaving map[string]bool
+	// Move are the tasks on them whose replacement may be launched now, by id.
+	Move map[string]bool
+	Now  time.Time
 }
+
+// leaves reports whether t has to leave its agent.
+func (in Input) leaves(t *pancake.Task) bool { return in.Leaving[t.AgentID] }
 
 // Launch asks for a task.
 type Launch struct {

@@ -8,9 +8,10 @@ import (
 	"github.com/pancake-stack/pancake"
 )
 
-// keep makes the tasks what they should be: one in each wanted slot. A task
-// elsewhere goes, unless it is healthy and without it fewer than floor healthy
-// tasks would be left: then it serves until those that are wanted do.
+// keep makes the tasks what they should be: one in each wanted slot, not on an
+// agent that is to be left. A task elsewhere goes, unless it is healthy and without
+// it fewer than floor healthy tasks would be left: then it serves until those that
+// are wanted do.
 func keep(in Input, wanted []Slot, floor int) Plan {
 	var p Plan
 	best := map[Slot]*pancake.Task{}
@@ -39,23 +40,25 @@ func keep(in Input, wanted []Slot, floor int) Plan {
 			surplus = append(surplus, t)
 		}
 	}
-	healthy := 0
+	served := map[Slot]bool{} // by a healthy task that stays
 	for _, s := range wanted {
-		switch t := best[s]; {
-		case t == nil:
+		t := best[s]
+		if t == nil || in.leaves(t) && in.Move[t.ID] {
 			l := restart(in, s)
 			if l.NotBefore.After(in.Now) {
 				p.Wake = earliest(p.Wake, l.NotBefore)
 			}
 			p.Launch = append(p.Launch, l)
-		case Healthy(t, in.Now):
-			healthy++
+		}
+		if t != nil && Healthy(t, in.Now) {
+			served[s] = true
 		}
 	}
 	slices.SortFunc(surplus, func(a, b *pancake.Task) int { return prefer(in, a, b) })
 	for _, t := range surplus {
-		if healthy < floor && Healthy(t, in.Now) {
-			healthy++
+		s := Slot{t.DeployID, t.Instance}
+		if len(served) < floor && !served[s] && Healthy(t, in.Now) {
+			served[s] = true
 			continue
 		}
 		p.Kill = append(p.Kill, Kill{t.ID, why(in, t, best)})
@@ -63,14 +66,18 @@ func keep(in Input, wanted []Slot, floor int) Plan {
 	return p
 }
 
-// prefer orders two tasks by which one should stay: the healthy one, then the
-// older one, then the one with the smaller id.
+// prefer orders two tasks by which one should stay: the one that need not leave its
+// agent, the healthy one, then the older one, then the one with the smaller id.
 func prefer(in Input, a, b *pancake.Task) int {
 	rank := func(t *pancake.Task) int {
-		if Healthy(t, in.Now) {
-			return 0
+		r := 0
+		if in.leaves(t) {
+			r += 2
 		}
-		return 1
+		if !Healthy(t, in.Now) {
+			r++
+		}
+		return r
 	}
 	return cmp.Or(cmp.Compare(rank(a), rank(b)), a.Created.Compare(b.Created), cmp.Compare(a.ID, b.ID))
 }
@@ -78,7 +85,11 @@ func prefer(in Input, a, b *pancake.Task) int {
 // why says in plain words why a task is not wanted.
 func why(in Input, t *pancake.Task, wanted map[Slot]*pancake.Task) string {
 	if held := wanted[Slot{t.DeployID, t.Instance}]; held != nil {
-		return fmt.Sprintf("instance %d runs as %s", t.Instance, held.ID)
+		why := fmt.Sprintf("instance %d runs as %s", t.Instance, held.ID)
+		if in.leaves(t) {
+			why = "its agent is decommissioned; " + why
+		}
+		return why
 	}
 	switch {
 	case in.Request.State == pancake.RequestDeleting:

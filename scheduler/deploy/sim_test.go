@@ -29,22 +29,28 @@ type world struct {
 	waiting   map[Slot]string
 	capacity  int
 	launched  int
-	calm      bool // nothing fails any more
+	calm      bool            // nothing fails any more
+	leaving   map[string]bool // agents that are decommissioned
+	move      int             // how many of their tasks may be replaced at a time
 	pendingAt time.Time
 }
+
+// agents are few, so that drained ones hold several tasks of a request.
+var agents = []string{"a", "b", "c"}
 
 func (w *world) chance(percent int, label string) bool {
 	return !w.calm && percent > 0 && rapid.IntRange(0, 99).Draw(w.t, label) < percent
 }
 
+// healthy counts the instances that a healthy task serves.
 func (w *world) healthy() int {
-	n := 0
+	serving := map[Slot]bool{}
 	for _, t := range w.live {
 		if Healthy(t, w.now) {
-			n++
+			serving[Slot{t.DeployID, t.Instance}] = true
 		}
 	}
-	return n
+	return len(serving)
 }
 
 func (w *world) finish(t *pancake.Task, state pancake.TaskState, reason string) {
@@ -76,8 +82,35 @@ func (w *world) tick() {
 func (w *world) input() Input {
 	return Input{
 		Request: w.request, Active: w.deploys[w.request.ActiveDeploy], Pending: w.deploys[w.request.PendingDeploy],
-		Live: w.live, Ended: w.ended, Waiting: w.waiting, Now: w.now,
+		Live: w.live, Ended: w.ended, Waiting: w.waiting, Leaving: w.leaving, Move: w.moving(), Now: w.now,
 	}
+}
+
+// moving are the first few tasks that have to leave.
+func (w *world) moving() map[string]bool {
+	out := map[string]bool{}
+	for _, t := range w.live {
+		if w.leaving[t.AgentID] && len(out) < w.move {
+			out[t.ID] = true
+		}
+	}
+	return out
+}
+
+// drain decommissions an agent or takes it back; one at least is always left.
+func (w *world) drain() {
+	a := rapid.SampledFrom(agents).Draw(w.t, "agent")
+	if w.leaving[a] {
+		delete(w.leaving, a)
+	} else if len(w.leaving) < len(agents)-1 {
+		w.leaving[a] = true
+	}
+}
+
+// place picks an agent for a new task.
+func (w *world) place() string {
+	open := slices.DeleteFunc(slices.Clone(agents), func(a string) bool { return w.leaving[a] })
+	return open[w.launched%len(open)]
 }
 
 // reconcile does what the plans say until there is nothing left to change.
@@ -87,6 +120,7 @@ func (w *world) reconcile() {
 		w.kill(p.Kill)
 		w.launch(p.Launch)
 		if p.Deploy == nil {
+			w.oneEach()
 			return
 		}
 		if p.Deploy.State == pancake.DeploySucceeded {
@@ -134,17 +168,24 @@ func (w *world) launch(launches []Launch) {
 		}
 		w.launched++
 		w.live = append(w.live, &pancake.Task{
-			ID: fmt.Sprintf("t%d", w.launched), DeployID: l.Slot.Deploy, Instance: l.Slot.Instance,
+			ID: fmt.Sprintf("t%d", w.launched), DeployID: l.Slot.Deploy, Instance: l.Slot.Instance, AgentID: w.place(),
 			Desired: pancake.DesiredRun, Created: w.now, Restarts: l.Restarts, Status: pancake.TaskStatus{State: pancake.TaskStaging},
 		})
 	}
+}
+
+// oneEach fails when two tasks are wanted in one slot, but for those that are replaced.
+func (w *world) oneEach() {
 	seen := map[Slot]bool{}
 	for _, t := range w.live {
+		if w.leaving[t.AgentID] || t.Desired != pancake.DesiredRun {
+			continue
+		}
 		s := Slot{t.DeployID, t.Instance}
-		if t.Desired == pancake.DesiredRun && seen[s] {
+		if seen[s] {
 			w.t.Fatalf("two tasks wanted in %v", s)
 		}
-		seen[s] = seen[s] || t.Desired == pancake.DesiredRun
+		seen[s] = true
 	}
 }
 
@@ -179,10 +220,13 @@ func TestSimulation(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := &world{
 			t: t, now: now, request: pancake.Request{ID: "r", State: pancake.RequestActive, Instances: 1},
-			deploys: map[string]*pancake.Deploy{}, quality: map[string]quality{}, capacity: rapid.IntRange(4, 12).Draw(t, "capacity"),
+			deploys: map[string]*pancake.Deploy{}, quality: map[string]quality{}, leaving: map[string]bool{}, move: rapid.IntRange(1, 3).Draw(t, "move"), capacity: rapid.IntRange(4, 12).Draw(t, "capacity"),
 		}
 		for i := range rapid.IntRange(1, 5).Draw(t, "changes") {
 			w.submit(i)
+			if rapid.Bool().Draw(t, "drain") {
+				w.drain()
+			}
 			for range rapid.IntRange(1, 40).Draw(t, "seconds") {
 				w.tick()
 				w.reconcile()
@@ -213,6 +257,11 @@ func (w *world) settle() {
 	}
 	if len(w.live) != want || w.healthy() != want {
 		w.t.Fatalf("%d live and %d healthy, %d wanted", len(w.live), w.healthy(), want)
+	}
+	for _, t := range w.live {
+		if w.leaving[t.AgentID] {
+			w.t.Fatalf("task %s is still on agent %s", t.ID, t.AgentID)
+		}
 	}
 	w.request.State = pancake.RequestDeleting
 	for range 3 {

@@ -98,5 +98,8 @@ func writes(c state.Change) (out []write, err error) {
 		out = append(out, write{key: requests + id},
 			write{key: deploys + id + "/", prefix: true}, write{key: ended + id + "/", prefix: true})
 	}
+	if id := c.ForgetAgent; id != "" {
+		out = append(out, write{key: agents + id})
+	}
 	return out, nil
 }

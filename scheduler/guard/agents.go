@@ -3,10 +3,15 @@ package guard
 import (
 	"context"
 	"crypto/x509"
+	"errors"
+	"math"
 	"net"
+	"strconv"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
@@ -33,6 +38,9 @@ type identityServer struct {
 // Join implements the service. The token is all that the caller has to show.
 func (s *identityServer) Join(ctx context.Context, req *agentlink.JoinRequest) (*agentlink.Credentials, error) {
 	g := s.guard
+	if err := g.take(byAddress, network(remote(ctx))); err != nil {
+		return nil, slowStatus(ctx, err)
+	}
 	who, issued, err := g.authority.Join(ctx, identity.JoinRequest{Token: req.GetToken(), ID: req.GetAgentId(), CSR: req.GetCsr()})
 	g.count(err)
 	e := authority.Entry{From: remote(ctx), Action: actionJoin, Target: req.GetAgentId()}
@@ -49,6 +57,9 @@ func (s *identityServer) Join(ctx context.Context, req *agentlink.JoinRequest) (
 // Renew implements the service.
 func (s *identityServer) Renew(ctx context.Context, req *agentlink.RenewRequest) (*agentlink.Credentials, error) {
 	g := s.guard
+	if err := g.take(byAddress, network(remote(ctx))); err != nil {
+		return nil, slowStatus(ctx, err)
+	}
 	p, err := g.peer(ctx)
 	var issued identity.Issued
 	if err == nil {
@@ -129,6 +140,15 @@ func remote(ctx context.Context) string {
 	}
 	host, _, _ := net.SplitHostPort(p.Addr.String())
 	return host
+}
+
+// slowStatus is what gRPC sends to a client that has made too many calls; the header
+// retry-after has the seconds to wait.
+func slowStatus(ctx context.Context, err error) error {
+	if slow, ok := errors.AsType[*tooMany](err); ok {
+		_ = grpc.SetHeader(ctx, metadata.Pairs("retry-after", strconv.Itoa(int(math.Ceil(slow.wait.Seconds()))))) // the status says it, too
+	}
+	return status.Error(codes.ResourceExhausted, err.Error())
 }
 
 // Status is what gRPC sends for a failure.

@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"cmp"
 	"crypto/x509"
 	"encoding/pem"
 	"net/http"
@@ -31,12 +32,13 @@ func (g *Guard) Handler(next http.Handler) http.Handler {
 		"POST /v1/ca/issue":           {identity.ActionCA, g.issue},
 		"POST /v1/ca/revoke":          {identity.ActionCA, g.revoke},
 		"POST /v1/ca/rotate":          {identity.ActionCA, g.rotateCA},
+		"POST /v1/ca/reseal":          {identity.ActionCA, g.reseal},
 		"GET /v1/gossip-keys":         {identity.ActionCA, g.gossipKeys},
 		"POST /v1/gossip-keys/rotate": {identity.ActionCA, g.rotateGossipKey},
 		"GET /v1/audit":               {identity.ActionAudit, g.audit},
 	} {
 		mux.Handle(pattern, serve.Handler(func(w http.ResponseWriter, r *http.Request) error {
-			if err := g.Authorize(r.Context(), h.action, r.PathValue("id")); err != nil {
+			if err := g.Authorize(r.Context(), h.action, cmp.Or(r.PathValue("id"), r.URL.Path)); err != nil {
 				return err
 			}
 			return h.fn(w, r)
@@ -139,6 +141,15 @@ func (g *Guard) rotateCA(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	return serve.JSON(w, http.StatusAccepted, g.caView())
+}
+
+func (g *Guard) reseal(w http.ResponseWriter, r *http.Request) error {
+	target(r, "ca")
+	if err := g.authority.Reseal(r.Context()); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
 }
 
 func (g *Guard) rotateGossipKey(w http.ResponseWriter, r *http.Request) error {

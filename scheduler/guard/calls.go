@@ -33,11 +33,15 @@ func (g *Guard) Protect(next http.Handler, open ...string) http.Handler {
 	}
 	return serve.Handler(func(w http.ResponseWriter, r *http.Request) error {
 		from, _, _ := net.SplitHostPort(r.RemoteAddr)
-		if p, ok := identity.PeerOf(r.TLS); !ok || p.Kind != identity.Scheduler { // which bounds those it hands on itself
+		direct := !handedOn(r) // another scheduler bounds those that it hands on itself
+		if direct {
 			if err := g.clients.enter(from); err != nil {
 				return err
 			}
 			defer g.clients.leave(from)
+			if err := g.take(byAddress, network(from)); err != nil {
+				return err
+			}
 		}
 		if public[r.Method+" "+r.URL.Path] {
 			next.ServeHTTP(w, r)
@@ -54,6 +58,11 @@ func (g *Guard) Protect(next http.Handler, open ...string) http.Handler {
 			return err
 		}
 		c.entry.Subject = c.subject.Name
+		if direct {
+			if err := g.take(byCredential, c.subject.Name); err != nil {
+				return err
+			}
+		}
 		watched := &answer{ResponseWriter: w}
 		next.ServeHTTP(watched, r.WithContext(context.WithValue(r.Context(), callKey{}, c)))
 		g.conclude(r, c, watched.status)
@@ -73,10 +82,16 @@ func (g *Guard) conclude(r *http.Request, c *call, status int) {
 	g.record(r.Context(), c.entry, err)
 }
 
+// handedOn reports whether another scheduler hands a call on.
+func handedOn(r *http.Request) bool {
+	p, ok := identity.PeerOf(r.TLS)
+	return ok && p.Kind == identity.Scheduler
+}
+
 // from is the address a call came from first. Only other schedulers, which prove
 // to be that, may name another than the one at the end of the connection.
 func (g *Guard) from(r *http.Request, addr string) string {
-	if p, ok := identity.PeerOf(r.TLS); ok && p.Kind == identity.Scheduler {
+	if handedOn(r) {
 		return cmp.Or(r.Header.Get("X-Forwarded-For"), addr)
 	}
 	return addr

@@ -40,8 +40,17 @@ type Config struct {
 	DataDir string
 	// LeafLife is how long certificates are valid. Default 24 h.
 	LeafLife time.Duration
+	// Rate is how many calls a second a client may make, after Burst at once; below 0
+	// as many as it likes. A client is an address and, once it is known, whoever has a token
+	// or certificate. Default 200 and 1,000.
+	Rate  float64
+	Burst int
+	// Now is the clock, for tests. Default time.Now.
+	Now func() time.Time
 	// Log defaults to slog.Default.
 	Log *slog.Logger
+
+	write func(path string, content []byte) error // of the token's file; identity.WritePrivate but in tests
 }
 
 // Guard is safe for concurrent use.
@@ -50,8 +59,11 @@ type Guard struct {
 	source    *identity.Source
 	renewer   *identity.Renewer
 	log       *slog.Logger
+	now       func() time.Time
 	refused   *prometheus.CounterVec
+	limited   *prometheus.CounterVec
 	clients   clients
+	limits    *limits
 	token     string // where the first operator's token was written to; "" if there was one
 	watcher   atomic.Pointer[Watcher]
 	open      atomic.Bool
@@ -66,12 +78,17 @@ type Watcher struct {
 // Open loads the authority of the cluster, or makes it, and gets the scheduler its
 // certificate. It fails as authority.Open does.
 func Open(ctx context.Context, cfg Config) (*Guard, error) {
-	g := &Guard{log: cmp.Or(cfg.Log, slog.Default()), clients: clients{busy: map[string]int{}}, refused: prometheus.NewCounterVec(prometheus.CounterOpts{
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	g := &Guard{log: cmp.Or(cfg.Log, slog.Default()), now: cfg.Now, clients: clients{busy: map[string]int{}}, refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "pancake_scheduler_refused_total", Help: "Credentials and rights that were refused, by the check that failed.",
-	}, []string{"reason"})}
+	}, []string{"reason"}), limited: prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "pancake_scheduler_limited_total", Help: "Calls that were not taken because their client had made too many, by what they were counted by.",
+	}, []string{"by"}), limits: newLimits(cmp.Or(cfg.Rate, defaultRate), cmp.Or(cfg.Burst, defaultBurst))}
 	var err error
 	g.authority, err = authority.Open(ctx, authority.Config{
-		Client: cfg.Client, Sealer: cfg.Sealer, Cluster: cfg.Cluster, LeafLife: cfg.LeafLife, Log: g.log,
+		Client: cfg.Client, Sealer: cfg.Sealer, Cluster: cfg.Cluster, LeafLife: cfg.LeafLife, Now: cfg.Now, Log: g.log,
 		Changed: g.changed,
 	})
 	if err != nil {
@@ -81,17 +98,20 @@ func Open(ctx context.Context, cfg Config) (*Guard, error) {
 	issue := func(ctx context.Context, csr []byte) (identity.Issued, error) {
 		return g.authority.Issue(ctx, csr, who, identity.IssueOptions{Hosts: cfg.Hosts})
 	}
-	if g.source, err = firstLeaf(ctx, issue); err != nil {
+	if g.source, err = firstLeaf(ctx, issue, cfg.Now()); err != nil {
 		return nil, err
 	}
 	if g.renewer, err = identity.NewRenewer(identity.RenewerConfig{Source: g.source, Renew: issue, Log: g.log}); err != nil {
 		return nil, err
 	}
 	g.open.Store(true)
-	return g, g.firstOperator(ctx, filepath.Join(cfg.DataDir, TokenFile))
+	if cfg.write == nil {
+		cfg.write = identity.WritePrivate
+	}
+	return g, g.firstOperator(ctx, filepath.Join(cfg.DataDir, TokenFile), cfg.write)
 }
 
-func firstLeaf(ctx context.Context, issue func(context.Context, []byte) (identity.Issued, error)) (*identity.Source, error) {
+func firstLeaf(ctx context.Context, issue func(context.Context, []byte) (identity.Issued, error), now time.Time) (*identity.Source, error) {
 	key, err := identity.NewKey()
 	if err != nil {
 		return nil, err
@@ -104,7 +124,7 @@ func firstLeaf(ctx context.Context, issue func(context.Context, []byte) (identit
 	if err != nil {
 		return nil, err
 	}
-	leaf, err := identity.NewLeaf(key, issued, time.Now())
+	leaf, err := identity.NewLeaf(key, issued, now)
 	if err != nil {
 		return nil, err
 	}
@@ -122,27 +142,26 @@ func validID(id string) string {
 }
 
 // firstOperator makes a token for the first operator when nobody has one that is good.
-func (g *Guard) firstOperator(ctx context.Context, path string) error {
+func (g *Guard) firstOperator(ctx context.Context, path string, write func(string, []byte) error) error {
 	known, err := g.authority.Tokens(ctx, identity.APIToken)
 	if err != nil {
 		return err
 	}
 	for _, t := range known {
-		if t.Revoked == nil && t.Grant.Role == identity.Operator && time.Now().Before(t.Expires) {
+		if t.Revoked == nil && t.Grant.Role == identity.Operator && g.now().Before(t.Expires) {
 			return nil
 		}
 	}
-	token, info, err := g.authority.CreateToken(ctx, authority.TokenSpec{
+	_, _, err = g.authority.CreateToken(ctx, authority.TokenSpec{
 		Type: identity.APIToken, Name: "first operator", CreatedBy: g.source.Identity().String(), Grant: identity.Grant{Role: identity.Operator},
+		// The file comes first: after a crash in between it holds a token that is good for
+		// nothing, and the next start replaces it. The other way round nobody would get in.
+		Keep: func(t identity.Token) error { return write(path, []byte(t.Reveal()+"\n")) },
 	})
-	if err != nil {
-		return err
+	if err == nil {
+		g.token = path
 	}
-	if err := identity.WritePrivate(path, []byte(token.Reveal()+"\n")); err != nil {
-		return cmp.Or(g.authority.RevokeToken(ctx, info.ID), err) // so that the next start makes another
-	}
-	g.token = path
-	return nil
+	return err
 }
 
 // FirstToken is the file that the first operator's token was written to, "" when there is one already.
@@ -152,7 +171,11 @@ func (g *Guard) FirstToken() string { return g.token }
 func (g *Guard) Fingerprint() string { return identity.FingerprintOf(g.authority.Bundle()[0]).String() }
 
 // Metrics are to be registered with the scheduler's.
-func (g *Guard) Metrics() prometheus.Collector { return g.refused }
+func (g *Guard) Metrics() []prometheus.Collector {
+	return []prometheus.Collector{g.refused, g.limited, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "pancake_scheduler_limit_clients", Help: "Clients whose calls are counted now.",
+	}, func() float64 { return float64(g.limits.size()) })}
+}
 
 // Watch replaces whom to tell of changes.
 func (g *Guard) Watch(w Watcher) { g.watcher.Store(&w) }
@@ -185,7 +208,7 @@ func (g *Guard) changed() {
 // ServerTLS is for what the scheduler listens with. Who has no certificate gets in,
 // and is asked for something else.
 func (g *Guard) ServerTLS() *tls.Config {
-	return g.source.ServerTLS(identity.ServerOptions{Optional: true, Allow: g.authority.Allow, Denied: func(from net.Addr, err error) {
+	return g.source.ServerTLS(identity.ServerOptions{Optional: true, Expect: identity.Expect{Now: g.now}, Allow: g.authority.Allow, Denied: func(from net.Addr, err error) {
 		g.count(err)
 		g.log.Warn("connection refused", "from", from.String(), "reason", string(identity.ReasonOf(err)), "err", err)
 	}})
@@ -193,7 +216,7 @@ func (g *Guard) ServerTLS() *tls.Config {
 
 // PeerTLS is for calls of other schedulers.
 func (g *Guard) PeerTLS() *tls.Config {
-	return g.source.ClientTLS(identity.Expect{Kinds: []identity.Kind{identity.Scheduler}})
+	return g.source.ClientTLS(identity.Expect{Kinds: []identity.Kind{identity.Scheduler}, Now: g.now})
 }
 
 func (g *Guard) count(err error) {
@@ -207,7 +230,7 @@ func (g *Guard) good(p identity.Peer) error {
 	if err := g.authority.Allow(p); err != nil {
 		return err
 	}
-	if time.Now().After(p.NotAfter) {
+	if g.now().After(p.NotAfter) {
 		return identity.Deny(identity.Expired, "the certificate of %s expired at %s; connect again with a new one", p.Identity, p.NotAfter.UTC().Format(time.RFC3339))
 	}
 	return nil

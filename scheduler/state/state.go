@@ -66,10 +66,11 @@ type Change struct {
 	Tasks    []*pancake.Task // live ones, new or changed
 	Ended    []*pancake.Task // no longer live: they become history
 
-	// What is forgotten: old history, old deploys, and a request with all that is its own.
+	// What is forgotten: old history, old deploys, a request with all that is its own, and an agent.
 	ForgetEnded   []*pancake.Task
 	ForgetDeploys []*pancake.Deploy
 	ForgetRequest string
+	ForgetAgent   string // which has no live task
 }
 
 // Apply makes a change.
@@ -105,6 +106,7 @@ func (s *State) Apply(c Change) {
 		delete(s.Deploys, id)
 		delete(s.Ended, id)
 	}
+	delete(s.Agents, c.ForgetAgent)
 }
 
 func put[V any](m map[string]map[string]V, a, b string, v V) {

@@ -89,6 +89,10 @@ func changesComeBack(t *testing.T, s scheduler.Store) {
 		{ForgetEnded: []*pancake.Task{task(1)}, ForgetDeploys: []*pancake.Deploy{{ID: "old", RequestID: "r"}}},
 		{Requests: []*pancake.Request{{ID: "r", Instances: 3}}},
 		{Requests: []*pancake.Request{{ID: "bystander"}}},
+		{Agents: []*pancake.Agent{{ID: "old", State: pancake.AgentActive}}},
+		{Agents: []*pancake.Agent{{ID: "old", State: pancake.AgentDecommissioned, Wanted: pancake.AgentDecommissioning}}},
+		{ForgetAgent: "old"},
+		{Agents: []*pancake.Agent{{ID: "gone-before", State: pancake.AgentDead}}},
 	}
 	for _, c := range changes {
 		want.Apply(c)

@@ -98,6 +98,21 @@ func TestTwoAgents(t *testing.T) {
 		t.Logf("containers per agent after its return: %v", perAgent(containers(t, request)))
 	})
 
+	t.Run("a drained agent is emptied, and used again when it is activated", func(t *testing.T) {
+		before := perAgent(containers(t, request))
+		t.Logf("\n%s", cli("", "agents", "drain", "node-127.0.0.2", "--parallel", "1", "--wait"))
+		after := perAgent(containers(t, request))
+		healthy(t, cli, request, 4)
+		if len(after) != 1 {
+			t.Errorf("containers per agent before %v, after %v", before, after)
+		}
+		cli("", "agents", "activate", "node-127.0.0.2")
+		cli("", "scale", request, "6")
+		if counts := perAgent(containers(t, request)); len(counts) != 2 {
+			t.Errorf("containers per agent after it is activated: %v", counts)
+		}
+	})
+
 	cli("", "delete", request, "--yes")
 	if left := containers(t, request); len(left) > 0 {
 		t.Errorf("containers left after delete: %v", left)

@@ -19,9 +19,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/pancake-stack/pancake"
 	"github.com/pancake-stack/pancake/internal/identity"
-	"github.com/pancake-stack/pancake/jobspec"
 	"github.com/pancake-stack/pancake/scheduler/client"
 )
 
@@ -272,116 +270,4 @@ func (s *secured) gossipKeys() []string {
 		s.t.Fatal(err)
 	}
 	return view.KeyIDs
-}
-
-// TestRoles shows what tokens may not do, and that the audit log tells.
-func TestRoles(t *testing.T) {
-	const request = "dev_owned"
-	removeContainers(t, request)
-	s := newSecured(t)
-	dir := spec(t, "owned", 1)
-	text, err := os.ReadFile(filepath.Join(s.home, "scheduler", "operator.token"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	operator := s.client(strings.TrimSpace(string(text)), false)
-	submitOwned(t, operator, filepath.Join(dir, "owned.yml"))
-	healthy(t, func(dir string, args ...string) string { return s.operator(args...) }, request, 1)
-
-	create := func(args ...string) (token, subject string) {
-		t.Helper()
-		var out client.TokenCreated
-		if err := json.Unmarshal([]byte(s.operator(append([]string{"token", "create", "-o", "json"}, args...)...)), &out); err != nil {
-			t.Fatal(err)
-		}
-		return out.Token, "token:" + out.Info.ID
-	}
-	own, ownSubject := create("--role", "viewer", "--group", "shop")
-	other, otherSubject := create("--role", "viewer", "--group", "search")
-	task := taskOf(t, operator, request)
-
-	for _, test := range []struct {
-		name, token string
-		args        []string
-		code        int
-	}{
-		{"reads", own, []string{"status", request}, 0},
-		{"reads logs", own, []string{"logs", request}, 0},
-		{"deploys", own, []string{"release", "owned", "-e", "dev", "-t", "2"}, 4},
-		{"scales", own, []string{"scale", request, "2"}, 4},
-		{"deletes", own, []string{"delete", request, "--yes"}, 4},
-		{"makes tokens", own, []string{"token", "create", "--role", "operator"}, 4},
-		{"reads the audit log", own, []string{"audit"}, 4},
-		{"rotates the CA", own, []string{"ca", "rotate"}, 4},
-		{"of another group reads logs by the CLI", other, []string{"logs", task}, 4},
-		{"of another group reads the request", other, []string{"status", request}, 4},
-	} {
-		if out, errs, code := s.as(test.token, dir, test.args...); code != test.code {
-			t.Errorf("a viewer that %s: exit code %d, want %d\n%s%s", test.name, code, test.code, out, errs)
-		}
-	}
-	err = s.client(other, false).Logs(t.Context(), task, 1, false, func(client.LogLine) error { return nil })
-	if pancake.KindOf(err) != pancake.Forbidden {
-		t.Errorf("a viewer of another group reads logs: %v", err)
-	}
-	if n := len(containers(t, request)); n != 1 {
-		t.Errorf("%d containers run", n)
-	}
-	if _, errs, code := s.as(identity.NewToken(identity.APIToken, identity.Fingerprint{}).Reveal(), dir, "agents"); code != 4 {
-		t.Errorf("a token that nobody made: exit code %d: %s", code, errs)
-	}
-
-	for subject, actions := range map[string][]string{
-		ownSubject:   {"deploy", "scale", "delete", "tokens", "audit", "ca"},
-		otherSubject: {"logs", "read"},
-	} {
-		out := s.operator("audit", "--subject", subject, "--result", "denied", "-o", "json")
-		var entries []client.AuditEntry
-		if err := json.Unmarshal([]byte(out), &entries); err != nil {
-			t.Fatal(err)
-		}
-		found := map[string]string{}
-		for _, e := range entries {
-			found[e.Action] = e.Reason
-		}
-		for _, action := range actions {
-			if found[action] == "" {
-				t.Errorf("%s: no entry of a refused %q in %s", subject, action, out)
-			}
-		}
-		t.Logf("refused to %s: %v", subject, found)
-	}
-	t.Logf("\n%s", s.operator("audit", "--limit", "30"))
-}
-
-// submitOwned deploys a spec as a request of the group shop.
-func submitOwned(t *testing.T, c *client.Client, path string) {
-	t.Helper()
-	text, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	file, _ := jobspec.Parse(path, text)
-	js, problems := file.Environment("dev")
-	if errs := problems.Errors(); len(errs) > 0 {
-		t.Fatal(errs)
-	}
-	request, deploy, err := js.Release("1", "tester")
-	if err != nil {
-		t.Fatal(err)
-	}
-	request.Group = "shop"
-	if _, err := c.Submit(t.Context(), client.DeployBody{Request: request, Deploy: deploy}); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// taskOf is the id of the request's task.
-func taskOf(t *testing.T, c *client.Client, request string) string {
-	t.Helper()
-	tasks, err := c.Tasks(t.Context(), request, false)
-	if err != nil || len(tasks) != 1 {
-		t.Fatalf("tasks: %v, %v", tasks, err)
-	}
-	return tasks[0].ID
 }
