@@ -1,7 +1,7 @@
 # Targets with a "##" comment are listed by "make help".
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down build images test test-e2e fuzz check generate bench clean
+.PHONY: help demo demo-down build images test test-e2e fuzz check generate chaos bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ check: ## everything that CI checks before end to end: format, lint, generated c
 
 generate: ## write the generated code anew
 	@scripts/generate.sh
+
+chaos: ## clusters under faults: simulated for hours, then real ones that are cut apart (SEEDS=100 MINUTES=60)
+	@scripts/chaos.sh
 
 bench: ## run every benchmark and write bench-results/*.json
 	@scripts/bench.sh

@@ -70,6 +70,25 @@ const (
 	LabelHealthCheckArgs = "HealthCheckArgs"
 	LabelProxyMode       = "ProxyMode"
 	LabelSidecarDiscover = "SidecarDiscover"
+	// LabelSidecarListener is the service port on which the container wants to be
+	// told of every change of the catalogue, by POST to /sidecar/update.
+	LabelSidecarListener = "SidecarListener"
+
+	// How a service is checked, beyond Sidecar's labels. Durations are written as 5s or 500ms.
+	LabelHealthCheckInterval  = "HealthCheckInterval"      // time between two checks
+	LabelHealthCheckTimeout   = "HealthCheckTimeout"       // bound of one check
+	LabelHealthCheckRise      = "HealthCheckRise"          // passes in a row that make it Alive
+	LabelHealthCheckFall      = "HealthCheckFall"          // failures in a row that make it Sick
+	LabelHealthCheckMethod    = "HealthCheckMethod"        // HttpGet: another method than GET
+	LabelHealthCheckStatus    = "HealthCheckStatus"        // HttpGet: such as 200-299,401
+	LabelHealthCheckBody      = "HealthCheckBody"          // HttpGet: text that the body contains
+	LabelHealthCheckBodyMatch = "HealthCheckBodyMatch"     // HttpGet: regular expression that the body matches
+	LabelHealthCheckHeader    = "HealthCheckHeader_"       // HttpGet: + name of a header to send
+	LabelHealthCheckRedirects = "HealthCheckRedirects"     // HttpGet: same-host, all or none
+	LabelHealthCheckTLS       = "HealthCheckTLS"           // true, skip-verify or false
+	LabelHealthCheckTLSCA     = "HealthCheckTLSCA"         // file with the authorities to trust, on the host
+	LabelHealthCheckTLSName   = "HealthCheckTLSServerName" // name that the certificate is for
+	LabelHealthCheckShell     = "HealthCheckShell"         // External: true runs the arguments with /bin/sh -c
 
 	LabelTask    = "pancake.task"    // the task's id
 	LabelAgent   = "pancake.agent"   // the id of the agent that runs it

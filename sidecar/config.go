@@ -7,15 +7,24 @@ import (
 	"net/netip"
 	"os"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
+	"github.com/hashicorp/memberlist"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/pancake-stack/pancake"
 	"github.com/pancake-stack/pancake/internal/identity"
 	"github.com/pancake-stack/pancake/sidecar/discover"
+)
+
+// Method is a way to find services, by the name that NinesStack Sidecar has for it.
+type Method string
+
+// The methods.
+const (
+	ByDocker     Method = "docker"
+	ByStatic     Method = "static"
+	ByKubernetes Method = "kubernetes_api"
 )
 
 // Config says how a Sidecar works. The zero value is a Sidecar that stands
@@ -35,6 +44,9 @@ type Config struct {
 	// and 7946; port -1 picks a free one.
 	BindAddr string
 	BindPort int
+	// Version is this program's, and Zone where the host is, such as a rack: both are
+	// told to all members.
+	Version, Zone string
 	// ClusterName keeps clusters apart that can reach each other. Default "default".
 	ClusterName string
 	// Seeds are some other hosts of the cluster, as host or host:port. They need not be up.
@@ -42,7 +54,8 @@ type Config struct {
 	// GossipKeys encrypt gossip with AES: 16, 24 or 32 bytes each, the first to
 	// encrypt with, all to decrypt with. SetGossipKeys replaces them. Default: no encryption.
 	GossipKeys [][]byte
-	// PushPullInterval is how often everything is compared with one peer. Default 20 s.
+	// PushPullInterval is how often the list of members is compared with one peer.
+	// Default: gossip's.
 	PushPullInterval time.Duration
 
 	// Quiet ends without telling the peers. They believe this host and its services
@@ -68,25 +81,64 @@ type Config struct {
 	Engine discover.Engine
 	// Passive announces nothing and needs no Docker.
 	Passive bool
+	// Discovery says where this host's services are looked for. Default ByDocker alone.
+	Discovery []Method
 	// Agent is the id of the agent on this node: containers that other agents
 	// started on the same engine are left to them. "" announces those of all agents.
 	Agent string
 	// ForeignContainers also announces containers that no agent of Pancake started.
 	ForeignContainers bool
+	// Namer is how a container's service is named: discover.NameByLabel, NameByRegex
+	// or NameByImage. Default NameByLabel.
+	Namer string
 	// NameLabel is the label that names a service. Default ServiceName.
 	NameLabel string
+	// NameMatch is the regular expression of NameByRegex: its first group, in the
+	// container's name, names the service.
+	NameMatch string
+	// StaticFile is the file of ByStatic, in JSON or YAML; its changes count at once.
+	StaticFile string
+	// Kubernetes is where ByKubernetes looks; AdvertiseIP and Log are filled in, and
+	// Node is Hostname by default.
+	Kubernetes discover.KubernetesConfig
+	// RegistrationsFile keeps what registers itself over the API, so that a restart
+	// loses none. Default: memory alone.
+	RegistrationsFile string
 
 	// DefaultCheckEndpoint is asked for where no label says how to check. Default /version.
 	DefaultCheckEndpoint string
 	// CheckInterval is the time between two checks. Default 3 s.
 	CheckInterval time.Duration
-	// CheckFall is how many failures in a row make a healthy service Sick. Default 1.
-	CheckFall int
+	// CheckTimeout bounds one check. Default 1 ms less than CheckInterval.
+	CheckTimeout time.Duration
+	// CheckRise is how many passes in a row make a service Alive, CheckFall how many
+	// failures in a row make a healthy one Sick. Default 1.
+	CheckRise, CheckFall int
+
+	// ListenerURLs are told of each change of a service, with a POST.
+	ListenerURLs []string
+	// EnvoyAddr is where Envoy proxies get their configuration, over gRPC. Default: nowhere.
+	EnvoyAddr string
+	// EnvoyBindIP is where those proxies listen. Default 192.168.168.168.
+	EnvoyBindIP string
+	// EnvoyUseHostnames has them connect to what a host's name resolves to.
+	EnvoyUseHostnames bool
+
+	// DNSAddr is where services are answered over DNS, UDP and TCP. Default: nowhere.
+	// DNSDomain is what the names end in. Default pancake.internal.
+	DNSAddr, DNSDomain string
+	// DNSTTL is how long an answer may be kept. Default 1 s.
+	DNSTTL time.Duration
 
 	// TraefikDomain is what the default rule puts behind a service's name. Default "localhost".
 	TraefikDomain string
 	// TraefikRule is the rule of routers without one. Default traefik.DefaultRule.
 	TraefikRule string
+
+	// Transport replaces the network that gossip uses, and Now the clock of the
+	// catalogue: for tests. Default: UDP and TCP on BindAddr, and time.Now.
+	Transport memberlist.Transport
+	Now       func() time.Time
 
 	Log *slog.Logger // default: none
 	// Metrics is where the metrics are registered and what /metrics shows.
@@ -116,6 +168,9 @@ func (cfg Config) withDefaults() (Config, error) {
 	}
 	cfg.BindPort = cmp.Or(cfg.BindPort, 7946)
 	cfg.ClusterName = cmp.Or(cfg.ClusterName, "default")
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
 	cfg.HTTPAddr = cmp.Or(cfg.HTTPAddr, "127.0.0.1:7777")
 	if cfg.TLSListener != nil && cfg.Identity == nil {
 		return cfg, pancake.Errorf(pancake.Internal, "a listener for TLS needs a certificate")
@@ -126,7 +181,15 @@ func (cfg Config) withDefaults() (Config, error) {
 	if cfg.Metrics == nil {
 		cfg.Metrics = prometheus.NewRegistry()
 	}
-	return cfg, nil
+	return cfg.withSources()
+}
+
+// listens is where the API listens, as others are told.
+func (cfg Config) listens() string {
+	if cfg.Listener != nil {
+		return cfg.Listener.Addr().String()
+	}
+	return cfg.HTTPAddr
 }
 
 // ownIP picks the address from which the machine reaches others, or else the
@@ -153,57 +216,4 @@ func ownIP(exclude []string) string {
 		}
 	}
 	return "127.0.0.1"
-}
-
-// FromEnv takes the settings that NinesStack Sidecar reads from its environment
-// into cfg, where they are set. It fails on one that this Sidecar cannot honour.
-func FromEnv(getenv func(string) string, cfg *Config) error {
-	texts := map[string]*string{
-		"SIDECAR_CLUSTER_NAME":           &cfg.ClusterName,
-		"SIDECAR_ADVERTISE_IP":           &cfg.AdvertiseIP,
-		"SIDECAR_DEFAULT_CHECK_ENDPOINT": &cfg.DefaultCheckEndpoint,
-		"SERVICES_NAME_LABEL":            &cfg.NameLabel,
-		"DOCKER_URL":                     &cfg.DockerHost,
-	}
-	for name, field := range texts {
-		*field = cmp.Or(getenv(name), *field)
-	}
-	for name, field := range map[string]*[]string{"SIDECAR_SEEDS": &cfg.Seeds, "SIDECAR_EXCLUDE_IPS": &cfg.ExcludeIPs} {
-		if list := splitList(getenv(name)); len(list) > 0 {
-			*field = list
-		}
-	}
-	if v := getenv("SIDECAR_BIND_PORT"); v != "" {
-		port, err := strconv.ParseUint(v, 10, 16)
-		if err != nil || port == 0 {
-			return pancake.Errorf(pancake.Invalid, "SIDECAR_BIND_PORT: %q is not a port", v)
-		}
-		cfg.BindPort = int(port)
-	}
-	if v := getenv("SIDECAR_PUSH_PULL_INTERVAL"); v != "" {
-		d, err := time.ParseDuration(v)
-		if err != nil || d < time.Second {
-			return pancake.Errorf(pancake.Invalid, "SIDECAR_PUSH_PULL_INTERVAL: %q is not a duration of a second or more, such as 20s", v)
-		}
-		cfg.PushPullInterval = d
-	}
-	for _, method := range splitList(getenv("SIDECAR_DISCOVERY")) {
-		if method != "docker" {
-			return pancake.Errorf(pancake.Invalid, "SIDECAR_DISCOVERY: %q is not supported; docker is", method)
-		}
-	}
-	if v := getenv("SERVICES_NAMER"); v != "" && v != "docker_label" {
-		return pancake.Errorf(pancake.Invalid, "SERVICES_NAMER: %q is not supported; docker_label is", v)
-	}
-	return nil
-}
-
-func splitList(s string) []string {
-	var out []string
-	for part := range strings.SplitSeq(s, ",") {
-		if part = strings.TrimSpace(part); part != "" {
-			out = append(out, part)
-		}
-	}
-	return out
 }

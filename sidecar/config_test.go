@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -16,37 +15,6 @@ import (
 	"github.com/pancake-stack/pancake"
 	"github.com/pancake-stack/pancake/sidecar"
 )
-
-func TestFromEnv(t *testing.T) {
-	env := map[string]string{
-		"SIDECAR_SEEDS": "a:1, b,", "SIDECAR_CLUSTER_NAME": "prod", "SIDECAR_ADVERTISE_IP": "10.0.0.1", "SIDECAR_EXCLUDE_IPS": "192.168.168.168",
-		"SIDECAR_BIND_PORT": "7947", "SIDECAR_DEFAULT_CHECK_ENDPOINT": "/health", "SIDECAR_PUSH_PULL_INTERVAL": "10s", "SIDECAR_DISCOVERY": "docker",
-		"SERVICES_NAME_LABEL": "app", "SERVICES_NAMER": "docker_label", "DOCKER_URL": "unix:///x",
-	}
-	got := sidecar.Config{Hostname: "kept", Seeds: []string{"replaced"}}
-	if err := sidecar.FromEnv(func(k string) string { return env[k] }, &got); err != nil {
-		t.Fatal(err)
-	}
-	want := sidecar.Config{
-		Hostname: "kept", Seeds: []string{"a:1", "b"}, ClusterName: "prod", AdvertiseIP: "10.0.0.1", ExcludeIPs: []string{"192.168.168.168"},
-		BindPort: 7947, DefaultCheckEndpoint: "/health", PushPullInterval: 10 * time.Second, NameLabel: "app", DockerHost: "unix:///x",
-	}
-	if !reflect.DeepEqual(got, want) {
-		t.Errorf("got  %+v\nwant %+v", got, want)
-	}
-	again := got
-	if err := sidecar.FromEnv(func(string) string { return "" }, &again); err != nil || !reflect.DeepEqual(again, got) {
-		t.Errorf("an empty environment changed it: %+v, %v", again, err)
-	}
-	for name, value := range map[string]string{
-		"SIDECAR_BIND_PORT": "70000", "SIDECAR_PUSH_PULL_INTERVAL": "soon", "SIDECAR_DISCOVERY": "docker,magic", "SERVICES_NAMER": "regex",
-	} {
-		err := sidecar.FromEnv(func(k string) string { return map[string]string{name: value}[k] }, &sidecar.Config{})
-		if pancake.KindOf(err) != pancake.Invalid || !strings.Contains(err.Error(), name) {
-			t.Errorf("%s=%s: %v", name, value, err)
-		}
-	}
-}
 
 func TestBadConfig(t *testing.T) {
 	for want, cfg := range map[string]sidecar.Config{

@@ -17,10 +17,10 @@ func TestComplaintsAreBounded(t *testing.T) {
 	o := newOwner(catalog.New("self", "c"), slog.New(slog.NewTextHandler(&log, nil)))
 	now := time.Now()
 	ahead := func(host string) []pancake.Service {
-		return []pancake.Service{{Hostname: host, ID: "1", Updated: now.Add(time.Hour), Created: now}}
+		return []pancake.Service{{Hostname: host, ID: "1", Updated: now.Add(25 * time.Hour), Created: now}}
 	}
 	take := func(records []pancake.Service) {
-		o.Merge(t.Context(), records)
+		o.Merge(t.Context(), "peer", records)
 		(<-o.events)(o.catalog, now)
 	}
 	take(ahead("fast"))

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
+	"net/http"
+	"sync"
 	"time"
 
 	"github.com/pancake-stack/pancake"
@@ -38,17 +40,28 @@ func (s *Sidecar) settle(ctx context.Context) error {
 	}
 }
 
-// routes makes Traefik's configuration from the catalogue.
+// keepMaking is how long routes are still made after somebody has asked for them:
+// several times the pause of a reader that polls.
+const keepMaking = time.Minute
+
+// routes makes Traefik's configuration from the catalogue, for as long as somebody
+// reads it: on most hosts of a large cluster nobody does.
 type routes struct {
 	builder *traefik.Builder
 	state   *feed.Feed[*catalog.Snapshot]
 	out     *feed.Feed[api.Routes]
 	log     *slog.Logger
 	known   map[traefik.Problem]bool // those that the last configuration had
+
+	mu      sync.Mutex
+	readers int           // those that are reading now
+	asked   time.Time     // when the last one came or went
+	awake   chan struct{} // closed by the next reader; nil while routes are made
+	fresh   chan struct{} // closed by the next configuration; nil while routes are made
 }
 
-// run makes a configuration now and after each change of the catalogue, and
-// shows each that differs from the one before.
+// run makes a configuration now and, while there are readers, after each change of
+// the catalogue. It shows each that differs from the one before.
 func (r *routes) run(ctx context.Context) error {
 	var last []byte
 	for {
@@ -68,6 +81,7 @@ func (r *routes) run(ctx context.Context) error {
 			r.out.Set(api.Routes{Line: line, Document: document})
 		}
 		r.tell(ctx, problems)
+		r.caughtUp()
 		// Under constant change this takes half a core at most. A change that comes
 		// after a quiet moment is not held up.
 		select {
@@ -80,7 +94,74 @@ func (r *routes) run(ctx context.Context) error {
 			return ctx.Err()
 		case <-changed:
 		}
+		if err := r.rest(ctx); err != nil {
+			return err
+		}
 	}
+}
+
+// rest returns at once while there are readers, else when one comes.
+func (r *routes) rest(ctx context.Context) error {
+	r.mu.Lock()
+	if r.readers > 0 || time.Since(r.asked) < keepMaking {
+		r.mu.Unlock()
+		return nil
+	}
+	r.awake, r.fresh = make(chan struct{}), make(chan struct{})
+	awake := r.awake
+	r.mu.Unlock()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-awake:
+		return nil
+	}
+}
+
+// caughtUp lets go those that came while no routes were made.
+func (r *routes) caughtUp() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.fresh != nil {
+		close(r.fresh)
+		r.fresh = nil
+	}
+}
+
+// read serves what reads the routes. One that comes while none are made waits for them.
+func (r *routes) read(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		fresh := r.enter()
+		defer r.leave()
+		if fresh != nil {
+			select {
+			case <-fresh:
+			case <-req.Context().Done():
+			}
+		}
+		next.ServeHTTP(w, req)
+	})
+}
+
+// enter counts a reader. What it returns is closed when the routes are up to date; nil
+// means that they are.
+func (r *routes) enter() <-chan struct{} {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.readers++
+	r.asked = time.Now()
+	if r.awake != nil {
+		close(r.awake)
+		r.awake = nil
+	}
+	return r.fresh
+}
+
+func (r *routes) leave() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.readers--
+	r.asked = time.Now()
 }
 
 // tell logs the problems that were not there the last time.

@@ -11,20 +11,24 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"time"
 
-	"github.com/moby/moby/client"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/pancake-stack/pancake"
 	"github.com/pancake-stack/pancake/internal/serve"
 	"github.com/pancake-stack/pancake/sidecar/api"
+	"github.com/pancake-stack/pancake/sidecar/api/document"
+	"github.com/pancake-stack/pancake/sidecar/bridge"
 	"github.com/pancake-stack/pancake/sidecar/catalog"
+	sidecarclient "github.com/pancake-stack/pancake/sidecar/client"
 	"github.com/pancake-stack/pancake/sidecar/discover"
+	"github.com/pancake-stack/pancake/sidecar/envoy"
 	"github.com/pancake-stack/pancake/sidecar/feed"
 	"github.com/pancake-stack/pancake/sidecar/gossip"
 	"github.com/pancake-stack/pancake/sidecar/health"
+	"github.com/pancake-stack/pancake/sidecar/nameserver"
+	"github.com/pancake-stack/pancake/sidecar/notify"
 	"github.com/pancake-stack/pancake/sidecar/traefik"
 )
 
@@ -35,7 +39,14 @@ type Sidecar struct {
 	gossip  *gossip.Gossip
 	checker *health.Checker
 	routes  *routes
-	refused *prometheus.CounterVec // callers of the API, by reason
+	events  *feed.Events
+	docs    *document.Cache
+	// notifier tells those who asked for it of changes; envoy is nil if it is not wanted.
+	notifier *notify.Notifier
+	envoy    *envoy.Server
+	names    *nameserver.Server // the same
+	zones    zones
+	refused  *prometheus.CounterVec // callers of the API, by reason
 
 	listening chan struct{} // closed when the API answers
 }
@@ -50,26 +61,60 @@ func New(cfg Config) (*Sidecar, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Sidecar{cfg: cfg, listening: make(chan struct{})}
+	s := &Sidecar{cfg: cfg, events: feed.NewEvents(), docs: &document.Cache{}, listening: make(chan struct{})}
 	s.owner = newOwner(catalog.New(cfg.Hostname, cfg.ClusterName), cfg.Log)
+	s.owner.now = cfg.Now
 	s.gossip, err = gossip.New(gossip.Config{
 		Name: cfg.Hostname, Cluster: cfg.ClusterName, Owner: s.owner, BindAddr: cfg.BindAddr, BindPort: cfg.BindPort,
 		AdvertiseAddr: cfg.AdvertiseIP, Seeds: cfg.Seeds, Keys: cfg.GossipKeys, PushPull: cfg.PushPullInterval, Quiet: cfg.Quiet,
-		Log: cfg.Log, Metrics: cfg.Metrics,
+		Version: cfg.Version, HTTP: cfg.listens(), Zone: cfg.Zone, Log: cfg.Log, Metrics: cfg.Metrics, Transport: cfg.Transport,
 	})
 	if err != nil {
 		return nil, err
 	}
-	s.owner.publish = s.gossip.Publish
+	s.owner.publish = func(changes []catalog.Change) {
+		s.events.Add(changes)
+		s.gossip.Publish(changes)
+	}
 	s.checker = health.New(health.Config{
 		Host: cfg.AdvertiseIP, Hostname: cfg.Hostname, DefaultEndpoint: cfg.DefaultCheckEndpoint,
-		Interval: cfg.CheckInterval, Fall: cfg.CheckFall, Log: cfg.Log, Metrics: cfg.Metrics,
+		Interval: cfg.CheckInterval, Timeout: cfg.CheckTimeout, Rise: cfg.CheckRise, Fall: cfg.CheckFall, Log: cfg.Log, Metrics: cfg.Metrics,
 	})
+	s.zones.members = s.gossip.Members
+	if err := s.newReaders(); err != nil {
+		return nil, err
+	}
 	s.routes = &routes{builder: builder, state: s.owner.state, out: feed.New(api.Routes{}), log: cfg.Log, known: map[traefik.Problem]bool{}}
 	if err := s.register(cfg.Metrics); err != nil {
 		return nil, err
 	}
 	return s, nil
+}
+
+// newReaders makes those to whom the catalogue is pushed.
+func (s *Sidecar) newReaders() (err error) {
+	cfg := s.cfg
+	s.notifier, err = notify.New(notify.Config{
+		URLs: cfg.ListenerURLs, State: s.owner.state, Events: s.events, Hostname: cfg.Hostname, Docs: s.docs, Log: cfg.Log, Metrics: cfg.Metrics,
+	})
+	if err != nil {
+		return err
+	}
+	if cfg.EnvoyAddr != "" {
+		s.envoy, err = envoy.New(envoy.Config{
+			State: s.owner.state, Addr: cfg.EnvoyAddr, BindIP: cfg.EnvoyBindIP, UseHostnames: cfg.EnvoyUseHostnames, Zone: s.zones.of,
+			Log: cfg.Log, Metrics: cfg.Metrics,
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if cfg.DNSAddr != "" {
+		s.names, err = nameserver.New(nameserver.Config{
+			State: s.owner.state, Addr: cfg.DNSAddr, Domain: cfg.DNSDomain, TTL: cfg.DNSTTL, Zone: s.zones.of, Log: cfg.Log, Metrics: cfg.Metrics,
+		})
+	}
+	return err
 }
 
 // Run works until ctx ends. It fails at once if it cannot listen.
@@ -83,21 +128,31 @@ func (s *Sidecar) Run(ctx context.Context) error {
 	}
 	defer ln.Close() // for a part that fails before the server has taken it
 	group, ctx := errgroup.WithContext(ctx)
+	found, err := s.newSources(group)
+	if err != nil {
+		return err
+	}
 	group.Go(func() error { return s.owner.own(ctx) })
 	group.Go(func() error { return s.gossip.Run(ctx) })
-	group.Go(func() error { return s.discover(ctx) })
+	group.Go(func() error { return s.discover(ctx, found) })
+	group.Go(func() error { return s.notifier.Run(ctx) })
+	group.Go(func() error { return found.followListeners(ctx, s.notifier) })
+	if s.envoy != nil {
+		group.Go(func() error { return s.envoy.Run(ctx) })
+	}
+	if s.names != nil {
+		group.Go(func() error { return s.names.Run(ctx) })
+	}
 	group.Go(func() error {
 		if err := s.settle(ctx); err != nil {
 			return err
 		}
 		return s.routes.run(ctx)
 	})
-	handler := s.handler()
+	handler := s.handler(found.registry)
 	if s.cfg.TLSListener != nil {
 		defer s.cfg.TLSListener.Close()
-		group.Go(func() error {
-			return serve.Run(ctx, s.secured(ctx), s.guarded(handler), s.cfg.Log)
-		})
+		group.Go(func() error { return s.serveOthers(ctx, handler) })
 	}
 	group.Go(func() error {
 		close(s.listening)
@@ -125,6 +180,21 @@ func (s *Sidecar) Ready(ctx context.Context) error {
 // fails with Invalid for what is no key, and with Conflict when gossip began in clear.
 func (s *Sidecar) SetGossipKeys(keys [][]byte) error { return s.gossip.SetKeys(keys) }
 
+// Catalog returns what this Sidecar knows, and a channel that is closed when that
+// changes. It never changes itself.
+func (s *Sidecar) Catalog() (*catalog.Snapshot, <-chan struct{}) { return s.owner.state.Get() }
+
+// Members lists the cluster by name, this host and those that are gone included.
+func (s *Sidecar) Members() []sidecarclient.Member { return s.gossip.Members() }
+
+// Metrics is where those of this Sidecar are, for what runs beside it.
+func (s *Sidecar) Metrics() *prometheus.Registry { return s.cfg.Metrics }
+
+// Ours is this Sidecar for a bridge that runs in the same process.
+func (s *Sidecar) Ours() bridge.Ours {
+	return bridge.Local{State: s.owner.state, Peers: s.gossip.Members, Merge: s.owner.Mirror}
+}
+
 // notReady says what this Sidecar waits for, nil for nothing.
 func (s *Sidecar) notReady() error {
 	select {
@@ -136,58 +206,13 @@ func (s *Sidecar) notReady() error {
 }
 
 // handler is the HTTP API.
-func (s *Sidecar) handler() http.Handler {
-	return api.Handler(api.Config{
-		State: s.owner.state, Routes: s.routes.out, Members: s.gossip.Members, Drain: s.owner.drain,
-		Ready: s.notReady, Metrics: s.cfg.Metrics, Log: s.cfg.Log,
-	})
-}
-
-// seedPatience is how long discovery waits for a seed to answer.
-const seedPatience = 3 * time.Second
-
-// discover finds this host's services and has each checked. It begins when a
-// seed has told what it knows of them from before a restart, if one answers.
-func (s *Sidecar) discover(ctx context.Context) error {
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-s.gossip.Joined():
-	case <-time.After(seedPatience):
+func (s *Sidecar) handler(registry *discover.Registry) http.Handler {
+	cfg := api.Config{
+		State: s.owner.state, Routes: s.routes.out, Events: s.events, Members: s.gossip.Members, Drain: s.owner.drain,
+		Ready: s.notReady, ProxyIP: s.cfg.EnvoyBindIP, Docs: s.docs, Metrics: s.cfg.Metrics, Log: s.cfg.Log,
 	}
-	group, ctx := errgroup.WithContext(ctx)
-	found := &services{owner: s.owner, checker: s.checker, group: group, watches: map[string]context.CancelFunc{}}
-	if s.cfg.Passive {
-		found.Settled(ctx)
-		<-ctx.Done()
-		return ctx.Err()
+	if registry != nil {
+		cfg.Registrar = registry
 	}
-	engine := s.cfg.Engine
-	if engine == nil {
-		docker, err := newEngine(s.cfg.DockerHost)
-		if err != nil {
-			return err
-		}
-		defer docker.Close()
-		engine = docker
-	}
-	group.Go(func() error {
-		return discover.NewDocker(discover.Config{
-			AdvertiseIP: s.cfg.AdvertiseIP, Agent: s.cfg.Agent, ForeignContainers: s.cfg.ForeignContainers,
-			NameLabel: s.cfg.NameLabel, Log: s.cfg.Log,
-		}, engine, found).Run(ctx)
-	})
-	return group.Wait()
-}
-
-func newEngine(host string) (*client.Client, error) {
-	option := client.FromEnv
-	if host != "" {
-		option = client.WithHost(host)
-	}
-	docker, err := client.New(option)
-	if err != nil {
-		return nil, pancake.Errorf(pancake.Invalid, "docker host %q: %w", host, err)
-	}
-	return docker, nil
+	return s.admin(api.Handler(cfg))
 }

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/pancake-stack/pancake"
 	"github.com/pancake-stack/pancake/internal/identity"
@@ -12,25 +14,55 @@ import (
 // certify has c show the certificate that --cert names. A token that was given for
 // this command goes before it; the one that login kept is not sent.
 func (e *environment) certify(c *client.Client, kept credentials) error {
-	leaf, err := identity.ReadLeaf(e.global.cert, e.global.key)
+	source, err := e.source(kept)
 	if err != nil {
-		return pancake.Errorf(pancake.Invalid, "--cert: %w", err)
-	}
-	if leaf.Bundle, err = e.trustedBeside(kept); err != nil {
 		return err
-	}
-	if _, err := leaf.Check(e.now()); err != nil {
-		return pancake.Errorf(pancake.KindOf(err), "--cert %s: %w", e.global.cert, err)
-	}
-	source, err := identity.NewSource(leaf)
-	if err != nil {
-		return pancake.Errorf(pancake.Invalid, "--cert %s: %w", e.global.cert, err)
 	}
 	if c.Token, err = e.token(""); err != nil {
 		return err
 	}
 	c.HTTP = client.NewHTTP(source.ClientTLS(e.expectScheduler(source.Identity().Cluster)))
 	return nil
+}
+
+// source is the certificate that --cert names, and the CAs to know others by.
+func (e *environment) source(kept credentials) (*identity.Source, error) {
+	leaf, err := identity.ReadLeaf(e.global.cert, e.global.key)
+	if err != nil {
+		return nil, pancake.Errorf(pancake.Invalid, "--cert: %w", err)
+	}
+	if leaf.Bundle, err = e.trustedBeside(kept); err != nil {
+		return nil, err
+	}
+	if _, err := leaf.Check(e.now()); err != nil {
+		return nil, pancake.Errorf(pancake.KindOf(err), "--cert %s: %w", e.global.cert, err)
+	}
+	source, err := identity.NewSource(leaf)
+	if err != nil {
+		return nil, pancake.Errorf(pancake.Invalid, "--cert %s: %w", e.global.cert, err)
+	}
+	return source, nil
+}
+
+// dialer returns the client for the API of a part other than the scheduler. Over https://
+// it shows the certificate that --cert names, and takes that kind only at the other end.
+func (e *environment) dialer(address string, kind identity.Kind) (*http.Client, error) {
+	if !strings.HasPrefix(address, "https://") {
+		return client.NewHTTP(nil), nil
+	}
+	if e.global.cert == "" {
+		return nil, pancake.Errorf(pancake.Unauthenticated,
+			"%s asks for a certificate; get one with \"pancake ca issue user/<name> --role viewer --out <directory>\", and give it with --cert <directory>/identity.pem", address)
+	}
+	kept, err := e.credentials()
+	if err != nil {
+		return nil, err
+	}
+	source, err := e.source(kept)
+	if err != nil {
+		return nil, err
+	}
+	return client.NewHTTP(source.ClientTLS(identity.Expect{Kinds: []identity.Kind{kind}, Now: e.now})), nil
 }
 
 // trustedBeside is the CAs to know the scheduler by: those of --ca, else those in

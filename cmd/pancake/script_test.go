@@ -39,7 +39,8 @@ func scriptEnvironment(e *testscript.Env) error {
 // scriptCommands are the commands that scripts have besides testscript's own.
 func scriptCommands() map[string]func(*testscript.TestScript, bool, []string) {
 	return map[string]func(*testscript.TestScript, bool, []string){
-		"exits": scriptExits,
+		"exits":   scriptExits,
+		"answers": scriptAnswers,
 	}
 }
 

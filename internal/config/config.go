@@ -139,6 +139,12 @@ func set(flags *pflag.FlagSet, f *pflag.Flag, origin string, change func() error
 	return flags.SetAnnotation(f.Name, originNote, []string{origin})
 }
 
+// SetOrigin says where the value of a flag is from that was set in another way. It
+// fails when there is no such flag.
+func SetOrigin(flags *pflag.FlagSet, name, from string) error {
+	return flags.SetAnnotation(name, originNote, []string{from})
+}
+
 // origin says where the value of a flag is from.
 func origin(f *pflag.Flag) string {
 	switch note := f.Annotations[originNote]; {

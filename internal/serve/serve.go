@@ -149,11 +149,11 @@ type slowDown interface {
 
 // Error answers with err's kind and text, and with 429 and Retry-After if err has
 // a method RetryAfter.
-func Error(w http.ResponseWriter, r *http.Request, err error) {
-	if r.Context().Err() != nil {
-		return // the client is gone
-	}
+func Error(w http.ResponseWriter, _ *http.Request, err error) {
 	status := Status(pancake.KindOf(err))
+	if errors.Is(err, context.Canceled) { // the server ends; or the client is gone, and it does not matter
+		status = http.StatusServiceUnavailable
+	}
 	if slow, ok := errors.AsType[slowDown](err); ok {
 		status = http.StatusTooManyRequests
 		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(slow.RetryAfter().Seconds()))))
@@ -190,10 +190,8 @@ func ReadJSON(w http.ResponseWriter, r *http.Request, limit int64, v any) error 
 	if limit == 0 {
 		limit = MaxBody
 	}
-	// Taken off again: the server goes on reading, to see whether the client is there.
 	body := http.NewResponseController(w)
 	_ = body.SetReadDeadline(time.Now().Add(patience))
-	defer func() { _ = body.SetReadDeadline(time.Time{}) }()
 	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, limit))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(v); err != nil {
@@ -205,5 +203,8 @@ func ReadJSON(w http.ResponseWriter, r *http.Request, limit int64, v any) error 
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		return pancake.Errorf(pancake.Invalid, "something follows the JSON document in the body")
 	}
+	// Taken off again: the server goes on reading, to see whether the client is there. Behind
+	// a failure it stays, since the server reads the rest before it answers.
+	_ = body.SetReadDeadline(time.Time{})
 	return nil
 }

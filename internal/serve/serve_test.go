@@ -70,6 +70,18 @@ func TestErrorAnswersWithTheKind(t *testing.T) {
 	}
 }
 
+func TestErrorOfWhatWasCutOffIsNoSuccess(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	w := httptest.NewRecorder()
+	serve.Handler(func(_ http.ResponseWriter, r *http.Request) error {
+		return r.Context().Err()
+	}).ServeHTTP(w, httptest.NewRequestWithContext(ctx, http.MethodPost, "/", nil))
+	if w.Code != http.StatusServiceUnavailable {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+}
+
 func TestReadJSONIsStrict(t *testing.T) {
 	for body, wantErr := range map[string]string{
 		`{"a":1}`:                        "",

@@ -44,22 +44,62 @@ func example() *catalog.Catalog {
 	c.Merge([]pancake.Service{
 		{ID: "deadbeef0002", Name: "hello", Image: "registry/hello:1", Hostname: "n2", Created: noon.Add(-time.Hour), Updated: noon.Add(time.Second), ProxyMode: "tcp", Status: pancake.Alive},
 		{ID: "deadbeef0003", Name: "other", Image: "registry/other:1", Hostname: "n2", Created: noon.Add(-time.Hour), Updated: noon, ProxyMode: "ws", Status: pancake.Tombstone},
-	}, noon)
+		{
+			ID: "deadbeef0004", Name: "web", Image: "registry:5000/web:2", Hostname: "n2", Created: noon.Add(-time.Hour), Updated: noon, ProxyMode: "http",
+			Ports: []pancake.ServicePort{{Type: "tcp", Port: 31004, ServicePort: 8080, IP: "10.0.0.2"}},
+		},
+		{
+			ID: "deadbeef0005", Name: "wire", Image: "wire", Hostname: "n2", Created: noon.Add(-time.Hour), Updated: noon, ProxyMode: "tcp",
+			Ports: []pancake.ServicePort{{Type: "tcp", Port: 31005, ServicePort: 8081, IP: "10.0.0.2"}},
+		},
+	}, noon.Add(time.Second))
 	return c
 }
 
 // fixture is an API that shows the example.
 type fixture struct {
 	http.Handler
-	state  *feed.Feed[*catalog.Snapshot]
-	routes *feed.Feed[api.Routes]
-	ready  error
+	state     *feed.Feed[*catalog.Snapshot]
+	routes    *feed.Feed[api.Routes]
+	events    *feed.Events
+	registrar *registrar
+	ready     error
+}
+
+// registrar keeps what was registered last.
+type registrar struct {
+	id, body, note string
+	status         pancake.ServiceStatus
+	gone           bool
+}
+
+func (r *registrar) Register(_ context.Context, id string, body []byte) (pancake.Service, error) {
+	r.id, r.body = id, string(body)
+	return pancake.Service{ID: id, Name: "registered"}, nil
+}
+
+func (r *registrar) Deregister(_ context.Context, id string) error {
+	if id != r.id {
+		return pancake.Errorf(pancake.NotFound, "no service %q is registered", id)
+	}
+	r.gone = true
+	return nil
+}
+
+func (r *registrar) Beat(_ context.Context, id string, status pancake.ServiceStatus, note string) error {
+	if id != r.id {
+		return pancake.Errorf(pancake.NotFound, "no service %q is registered", id)
+	}
+	r.status, r.note = status, note
+	return nil
 }
 
 func newFixture() *fixture {
-	f := &fixture{state: feed.New(example().Snapshot()), routes: feed.New(api.Routes{})}
+	f := &fixture{
+		state: feed.New(example().Snapshot()), routes: feed.New(api.Routes{}), events: feed.NewEvents(), registrar: &registrar{},
+	}
 	f.Handler = api.Handler(api.Config{
-		State: f.state, Routes: f.routes, Metrics: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler),
+		State: f.state, Routes: f.routes, Events: f.events, Registrar: f.registrar, ProxyIP: "10.9.9.9", Metrics: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler),
 		Members: func() []client.Member {
 			return []client.Member{
 				{Name: "n1", Address: "10.0.0.1:7946", State: client.MemberAlive, Since: noon},
@@ -67,7 +107,10 @@ func newFixture() *fixture {
 				{Name: "n3", Address: "10.0.0.3:7946", State: client.MemberAlive, Since: noon},
 			}
 		},
-		Drain: func(_ context.Context, id string) (pancake.Service, error) {
+		Drain: func(ctx context.Context, id string) (pancake.Service, error) {
+			if ctx.Err() != nil {
+				return pancake.Service{}, ctx.Err()
+			}
 			if id != "deadbeef0001" {
 				return pancake.Service{}, pancake.Errorf(pancake.NotFound, "service with ID %q not found on host %q", id, "n1")
 			}
@@ -79,8 +122,16 @@ func newFixture() *fixture {
 }
 
 func (f *fixture) do(method, path string) *httptest.ResponseRecorder {
+	return f.send(method, path, "", nil)
+}
+
+func (f *fixture) send(method, path, body string, header map[string]string) *httptest.ResponseRecorder {
 	w := httptest.NewRecorder()
-	f.ServeHTTP(w, httptest.NewRequest(method, path, nil))
+	r := httptest.NewRequest(method, path, strings.NewReader(body))
+	for k, v := range header {
+		r.Header.Set(k, v)
+	}
+	f.ServeHTTP(w, r)
 	return w
 }
 
@@ -89,6 +140,7 @@ func TestGolden(t *testing.T) {
 	f := newFixture()
 	for file, path := range map[string]string{
 		"state.json": "/api/state.json", "services.json": "/api/services.json", "service.json": "/api/services/hello.json", "members.json": "/api/members.json",
+		"registration.json": "/v1/registration/web:8080", "clusters.json": "/v1/clusters", "listeners.json": "/v1/listeners/cluster/node", "list.json": "/v1/services?status=all&sort=-name",
 	} {
 		w := f.do(http.MethodGet, path)
 		if w.Code != http.StatusOK || w.Header().Get("Content-Type") != "application/json" || w.Header().Get("Access-Control-Allow-Origin") != "*" {
@@ -131,6 +183,17 @@ func TestPaths(t *testing.T) {
 		{"GET", "/readyz", 503, "waiting"},
 		{"GET", "/metrics", 200, ""},
 		{"GET", "/nothing", 404, ""},
+		{"GET", "/", 301, "/ui/"},
+		{"GET", "/ui/", 200, "deadbeef0001"},
+		{"GET", "/servers", 200, "Unhealthy"},
+		{"GET", "/services/hello.json", 200, "deadbeef0002"},
+		{"GET", "/v1/members", 200, `"Name":"n3"`},
+		{"OPTIONS", "/v1/services", 200, ""},
+		{"OPTIONS", "/state.json", 200, ""},
+		{"GET", "/v1/registration/hello", 404, "Not Found - "},
+		{"GET", "/v1/registration/none:80", 200, `"hosts":[]`},
+		{"GET", "/v1/clusters/a/b", 200, `"lb_type":"round_robin"`},
+		{"GET", "/v1/events?nmae=a", 400, "no filter"},
 	} {
 		if w := f.do(tt.method, tt.path); w.Code != tt.status || !strings.Contains(w.Body.String(), tt.says) {
 			t.Errorf("%s %s: %d %s", tt.method, tt.path, w.Code, w.Body)
@@ -150,26 +213,31 @@ func TestPaths(t *testing.T) {
 func stream(t *testing.T, path string, fn func(f *fixture, lines *bufio.Reader, near net.Conn)) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture()
-		near, far := net.Pipe()
-		ln := &oneConn{conns: make(chan net.Conn, 1), done: make(chan struct{})}
-		ln.conns <- far
-		server := &http.Server{Handler: f}
-		served := make(chan error, 1)
-		go func() { served <- server.Serve(ln) }()
-		if _, err := fmt.Fprintf(near, "GET %s HTTP/1.1\r\nHost: x\r\n\r\n", path); err != nil {
-			t.Fatal(err)
-		}
-		r := bufio.NewReader(near)
-		resp, err := http.ReadResponse(r, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		fn(f, bufio.NewReader(resp.Body), near)
-		_ = near.Close()   // fn may have
-		_ = server.Close() // ends Serve
-		<-served
+		f.stream(t, path, "", func(lines *bufio.Reader, near net.Conn) { fn(f, lines, near) })
 		synctest.Wait()
 	})
+}
+
+// stream opens a path, with more headers, and closes it behind fn.
+func (f *fixture) stream(t *testing.T, path, headers string, fn func(lines *bufio.Reader, near net.Conn)) {
+	t.Helper()
+	near, far := net.Pipe()
+	ln := &oneConn{conns: make(chan net.Conn, 1), done: make(chan struct{})}
+	ln.conns <- far
+	server := &http.Server{Handler: f}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(ln) }()
+	if _, err := fmt.Fprintf(near, "GET %s HTTP/1.1\r\nHost: x\r\n%s\r\n", path, headers); err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(near), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fn(bufio.NewReader(resp.Body), near)
+	_ = near.Close()   // fn may have
+	_ = server.Close() // ends Serve
+	<-served
 }
 
 // oneConn is a listener that has one connection.

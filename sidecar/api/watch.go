@@ -7,24 +7,35 @@ import (
 	"time"
 
 	"github.com/pancake-stack/pancake"
+	"github.com/pancake-stack/pancake/sidecar/api/document"
+)
+
+const (
+	// repeat is how often a watcher hears something though nothing has changed.
+	repeat = 10 * time.Second
+	// patience is how long a watcher may take to read one document.
+	patience = 10 * time.Second
 )
 
 // watch sends a document at once, after each change and every so often.
 // Changes that come while a document is on its way share the next.
 func (a *api) watch(w http.ResponseWriter, r *http.Request) error {
-	document := a.docs.services
+	encode := a.Docs.ByService
 	if r.URL.Query().Get("by_service") == "false" {
-		document = a.docs.state
+		encode = a.Docs.State
 	}
 	s := newStream(w)
+	if r.Method == http.MethodHead {
+		return nil // there is nothing to follow
+	}
 	for {
 		start := time.Now()
 		snap, changed := a.State.Get()
-		doc, err := document(snap)
+		doc, err := encode(snap)
 		if err != nil {
 			return err
 		}
-		if !s.send(doc) {
+		if !s.send(doc.Body) {
 			return nil
 		}
 		// A large catalogue that changes all the time takes a quarter of a core at
@@ -44,9 +55,12 @@ func (a *api) traefik(w http.ResponseWriter, r *http.Request) error {
 		if conf.Document == nil {
 			return pancake.Errorf(pancake.Unavailable, "the routes are not complete yet: services are still being discovered")
 		}
-		return write(w, conf.Document)
+		return answer(w, r, document.New(conf.Document))
 	}
 	s := newStream(w)
+	if r.Method == http.MethodHead {
+		return nil
+	}
 	var sent []byte
 	for {
 		line := conf.Line
@@ -85,10 +99,13 @@ func newStream(w http.ResponseWriter) *stream {
 	return &stream{w: w, ctl: http.NewResponseController(w)}
 }
 
-// send returns false when the watcher is gone, or reads too slowly to be served.
-func (s *stream) send(doc []byte) bool {
+// send writes a document and the end of its line.
+func (s *stream) send(doc []byte) bool { return s.write(doc, []byte{'\n'}) }
+
+// write returns false when the watcher is gone, or reads too slowly to be served.
+func (s *stream) write(parts ...[]byte) bool {
 	err := s.ctl.SetWriteDeadline(time.Now().Add(patience))
-	for _, part := range [][]byte{doc, {'\n'}} {
+	for _, part := range parts {
 		if err == nil {
 			_, err = s.w.Write(part)
 		}

@@ -64,10 +64,10 @@ func TestTombstonesAreForgottenAndStayAway(t *testing.T) {
 			t.Fatalf("it came back after %d minutes", minutes)
 		}
 		known := c.Snapshot().Hosts["h"] != nil
-		if known != (minutes <= 181) {
+		if known != (minutes <= 180) {
 			t.Fatalf("after %d minutes: known is %t", minutes, known)
 		}
-		if minutes > 181 && (len(refused) != 1 || refused[0].Reason != catalog.RefusedStale) {
+		if minutes > 180 && (len(refused) != 1 || refused[0].Reason != catalog.RefusedStale) {
 			t.Fatalf("after %d minutes: %v", minutes, refused)
 		}
 	}
@@ -85,8 +85,8 @@ func TestWhatIsRefused(t *testing.T) {
 		want   catalog.Reason
 	}{
 		"fine":            {at("h", noon, pancake.Alive), ""},
-		"a little ahead":  {at("h", noon.Add(10*time.Minute), pancake.Alive), ""},
-		"far ahead":       {at("h", noon.Add(10*time.Minute+1), pancake.Alive), catalog.RefusedAhead},
+		"a little ahead":  {at("h", noon.Add(24*time.Hour), pancake.Alive), ""},
+		"far ahead":       {at("h", noon.Add(24*time.Hour+1), pancake.Alive), catalog.RefusedAhead},
 		"stale":           {at("h", noon.Add(-3*time.Hour-1), pancake.Alive), catalog.RefusedStale},
 		"no host":         {at("", noon, pancake.Alive), catalog.RefusedInvalid},
 		"unknown status":  {at("h", noon, 5), catalog.RefusedInvalid},
@@ -183,24 +183,34 @@ func TestRestartBelievesThePeers(t *testing.T) {
 	}
 }
 
-func TestOwnServicesAreRepeated(t *testing.T) {
+// What a living host says needs no repetition, and its clock does not matter.
+func TestLivingHostsDoNotExpire(t *testing.T) {
+	for _, clock := range []time.Duration{0, -5 * time.Hour, time.Hour, 23 * time.Hour} {
+		c := settled()
+		c.HostJoined("h")
+		changes, refused := c.Merge([]pancake.Service{at("h", noon.Add(clock), pancake.Alive)}, noon)
+		if len(changes) != 1 || len(refused) != 0 {
+			t.Fatalf("clock %s off: %v %v", clock, changes, refused)
+		}
+		if changes := c.Sweep(noon.Add(1000 * time.Hour)); len(changes) != 0 {
+			t.Errorf("clock %s off: %v", clock, changes)
+		}
+		if s := c.Snapshot(); s.LastChanged.After(noon) || s.Hosts["h"].LastChanged.After(noon) {
+			t.Errorf("clock %s off: last changed %s", clock, s.LastChanged)
+		}
+	}
+}
+
+func TestOwnServicesAreNotRepeated(t *testing.T) {
 	c := settled()
 	c.Discover(pancake.Service{ID: "1", Name: "x"}, noon)
-	last := one(t, c, "self").Updated
 	for i := range 600 { // 20 minutes of sweeps, with a check that says something else each time
 		now := noon.Add(time.Duration(i) * 2 * time.Second)
-		changes := c.SetStatus("1", pancake.Sick, strings.Repeat("x", i%2), now)
-		if len(changes) > 0 && !changes[0].Local {
-			t.Fatalf("a note is gossiped: %v", changes)
-		}
-		for _, ch := range c.Sweep(now) {
-			if !ch.Refresh || ch.Status() {
-				t.Fatalf("%v", ch)
+		changes := append(c.SetStatus("1", pancake.Sick, strings.Repeat("x", i%2), now), c.Sweep(now)...)
+		for _, change := range changes {
+			if !change.Local {
+				t.Fatalf("gossiped: %+v", change)
 			}
-			last = ch.Service.Updated
-		}
-		if now.Sub(last) > catalog.RefreshEvery {
-			t.Fatalf("not repeated for %s", now.Sub(last))
 		}
 	}
 }
@@ -220,6 +230,93 @@ func TestHostGone(t *testing.T) {
 	}
 }
 
+// A host that comes back is believed when it, or a member that knows, says the same again; not before.
+func TestHostComesBack(t *testing.T) {
+	c := settled()
+	c.HostJoined("h")
+	was := at("h", noon, pancake.Alive)
+	other := was
+	other.ID = "2"
+	c.Merge([]pancake.Service{was, other}, noon)
+	digest := c.Snapshot().Digest
+	c.HostGone("h", noon.Add(time.Second))
+	gone := c.Snapshot()
+	if gone.Digest != 0 || gone.Hosts["h"].Written("1").Status != pancake.Alive || gone.Hosts["h"].Services["1"].Status != pancake.Tombstone || !gone.Hosts["h"].Gone {
+		t.Fatalf("gone: %+v", gone.Hosts["h"])
+	}
+	newer := at("h", noon.Add(time.Minute), pancake.Alive)
+	if changes, _ := c.Merge([]pancake.Service{was, newer}, noon); len(changes) != 0 {
+		t.Fatalf("others speak for a host that has gone: %v", changes)
+	}
+	c.HostJoined("h")
+	if one(t, c, "h").Status != pancake.Tombstone {
+		t.Fatal("it is believed before it has spoken")
+	}
+	changes, _ := c.Merge([]pancake.Service{was}, noon.Add(time.Hour))
+	if len(changes) != 1 || changes[0].Before != pancake.Tombstone || changes[0].Local || one(t, c, "h").Status != pancake.Alive {
+		t.Fatalf("%+v", changes)
+	}
+	c.Merge([]pancake.Service{other}, noon.Add(time.Hour))
+	if got := c.Snapshot(); got.Digest != digest || got.Hosts["h"].Ended != nil {
+		t.Fatalf("%+v", got.Hosts["h"])
+	}
+}
+
+func TestWhatNobodyRepeatsStaysForgotten(t *testing.T) {
+	c := settled()
+	was := at("h", noon, pancake.Alive)
+	c.Merge([]pancake.Service{was}, noon)
+	c.Sweep(noon.Add(catalog.AliveFor + 1))
+	// Another node, where it has not expired yet, compares notes.
+	if changes, _ := c.Merge([]pancake.Service{was}, noon.Add(catalog.AliveFor+2)); len(changes) != 0 {
+		t.Fatalf("two nodes would keep it alive for ever: %v", changes)
+	}
+	if changes, _ := c.Merge([]pancake.Service{at("h", noon.Add(1), pancake.Alive)}, noon.Add(catalog.AliveFor+2)); len(changes) != 1 {
+		t.Fatalf("something new: %v", changes)
+	}
+}
+
+func TestMirroredHosts(t *testing.T) {
+	bridge, other := catalog.New("bridge", "c"), settled()
+	foreign := at("old", noon, pancake.Alive)
+	changes, refused := bridge.Mirror([]pancake.Service{foreign, at("bridge", noon, pancake.Alive), {}}, noon)
+	if len(changes) != 1 || len(refused) != 2 || refused[0].Reason != catalog.RefusedMember || refused[1].Reason != catalog.RefusedInvalid {
+		t.Fatalf("%v %v", changes, refused)
+	}
+	other.Merge([]pancake.Service{foreign}, noon)
+	now := noon
+	for range 500 { // more than 8 hours
+		now = now.Add(time.Minute)
+		foreign.Updated = now
+		if changes, _ := bridge.Mirror([]pancake.Service{foreign}, now); len(changes) > 0 {
+			other.Merge([]pancake.Service{*changes[0].Service}, now)
+		}
+		if !bridge.Snapshot().Hosts["old"].Mirrored || len(bridge.Sweep(now)) != 0 {
+			t.Fatal("the bridge does not speak for it any more")
+		}
+		if _, ok := other.Heard("old", bridge.Snapshot().Hosts["old"].Digest, now); !ok {
+			t.Fatal("the two do not agree")
+		}
+		if changes := other.Sweep(now); len(changes) != 0 {
+			t.Fatalf("it expired: %v", changes)
+		}
+	}
+	now = now.Add(catalog.AliveFor + 1)
+	if changes := append(bridge.Sweep(now), other.Sweep(now)...); len(changes) != 2 || bridge.Snapshot().Hosts["old"].Mirrored {
+		t.Fatalf("nobody speaks for it any more: %v", changes)
+	}
+	if changes, ok := other.Heard("old", catalog.Hash(&foreign), now); ok || len(changes) != 0 {
+		t.Fatalf("of other records: %v", changes)
+	}
+	if changes, ok := other.Heard("old", catalog.Hash(other.Snapshot().Hosts["old"].Written("1")), now); !ok || len(changes) != 1 || one(t, other, "old").Status != pancake.Alive {
+		t.Fatalf("the bridge is back: %v", changes)
+	}
+	other.HostJoined("old")
+	if _, refused := other.Mirror([]pancake.Service{foreign}, now); len(refused) != 1 || refused[0].Reason != catalog.RefusedMember {
+		t.Fatalf("it is a member now: %v", refused)
+	}
+}
+
 func TestSnapshotsDoNotChange(t *testing.T) {
 	c := settled()
 	c.Merge([]pancake.Service{at("h", noon, pancake.Alive), at("i", noon, pancake.Alive)}, noon)
@@ -232,7 +329,7 @@ func TestSnapshotsDoNotChange(t *testing.T) {
 	if before.Hosts["i"] != after.Hosts["i"] {
 		t.Error("a host that did not change was copied")
 	}
-	if !after.LastChanged.Equal(noon.Add(1)) || !after.Hosts["h"].LastChanged.Equal(noon.Add(1)) {
+	if !after.LastChanged.Equal(noon) || !after.Hosts["h"].LastUpdated.Equal(noon.Add(1)) {
 		t.Errorf("last changed %s", after.LastChanged)
 	}
 }

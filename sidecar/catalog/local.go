@@ -1,7 +1,6 @@
 package catalog
 
 import (
-	"hash/fnv"
 	"time"
 
 	"github.com/pancake-stack/pancake"
@@ -120,51 +119,3 @@ func (c *Catalog) Settle(now time.Time) []Change {
 // Complete reports whether all containers of this host are known and none waits
 // for its first check any more.
 func (c *Catalog) Complete() bool { return c.settled && len(c.held) == 0 }
-
-// Sweep does what is due: it repeats what this host announces, ends what has
-// not been heard of for too long and forgets old tombstones. Call it every
-// second or two.
-func (c *Catalog) Sweep(now time.Time) []Change {
-	var changes []Change
-	for name, h := range c.hosts {
-		for id, r := range h.records {
-			switch {
-			case r.svc.Status == pancake.Tombstone:
-				if now.Sub(r.svc.Updated) > forgetAfter {
-					delete(h.records, id)
-					h.view = nil
-					c.count--
-					changes = append(changes, Change{Service: r.svc, Before: r.svc.Status, Removed: true})
-				}
-			case name == c.self && c.own[id]:
-				if now.Sub(r.heard) >= refreshDue(id) {
-					svc := *r.svc
-					svc.Updated = after(now, svc.Updated)
-					changes = append(changes, c.put(&svc, now))
-				}
-			case now.Sub(r.heard) > lifespan(r.svc.Status):
-				changes = append(changes, c.end(r.svc, now))
-			}
-		}
-		if len(h.records) == 0 {
-			delete(c.hosts, name)
-		}
-	}
-	return changes
-}
-
-// refreshDue spreads the repetitions of a host's services over ten seconds, so
-// that they do not all travel in the same instant.
-func refreshDue(id string) time.Duration {
-	h := fnv.New64a()
-	_, _ = h.Write([]byte(id)) // never fails
-	spread := time.Duration(h.Sum64() % uint64(RefreshEvery/6))
-	return RefreshEvery - spread
-}
-
-func lifespan(s pancake.ServiceStatus) time.Duration {
-	if s == pancake.Draining {
-		return DrainingFor
-	}
-	return AliveFor
-}

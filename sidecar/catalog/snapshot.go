@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"cmp"
+	"iter"
 	"slices"
 	"time"
 
@@ -13,8 +14,9 @@ import (
 type Snapshot struct {
 	Self        string // the host whose catalogue it is
 	Cluster     string
-	LastChanged time.Time
-	Hosts       map[string]*Host
+	LastChanged time.Time        // when a status last changed here, by our clock
+	Hosts       map[string]*Host // those of which there are records
+	Digest      uint64           // the sum of the hashes of all records that live
 }
 
 // Host is one host and what it announces. It never changes either: a host that
@@ -23,23 +25,75 @@ type Host struct {
 	Name        string
 	Services    map[string]*pancake.Service // by Service.ID, tombstones included
 	LastUpdated time.Time                   // Updated of the record that came last
-	LastChanged time.Time                   // Updated of the last record that changed a status
+	LastChanged time.Time                   // when a status last changed here, by our clock
+
+	// Ended are the records, as the host wrote them, of which Services shows the
+	// tombstones that we made; nil if there are none.
+	Ended    map[string]*pancake.Service
+	Digest   uint64 // the sum of the hashes of the records that live
+	Living   bool   // it is a member
+	Gone     bool   // it was one
+	Mirrored bool   // this Sidecar speaks for it, as a bridge
+}
+
+// Written returns the record of a service as its host wrote it, nil if it is not
+// known.
+func (h *Host) Written(id string) *pancake.Service {
+	if h == nil {
+		return nil
+	}
+	if s := h.Ended[id]; s != nil {
+		return s
+	}
+	return h.Services[id]
+}
+
+// Live returns the records of the host that are no tombstones.
+func (h *Host) Live() iter.Seq[*pancake.Service] {
+	return func(yield func(*pancake.Service) bool) {
+		if h == nil {
+			return
+		}
+		for _, s := range h.Services {
+			if s.Status != pancake.Tombstone && !yield(s) {
+				return
+			}
+		}
+	}
 }
 
 // Snapshot returns the catalogue as it is now. Only the hosts that changed
 // since the last call are copied.
 func (c *Catalog) Snapshot() *Snapshot {
-	s := &Snapshot{Self: c.self, Cluster: c.cluster, LastChanged: c.lastChanged, Hosts: make(map[string]*Host, len(c.hosts))}
+	c.outdated = false
+	s := &Snapshot{Self: c.self, Cluster: c.cluster, LastChanged: c.lastChanged, Hosts: make(map[string]*Host, len(c.hosts)), Digest: c.digest}
 	for name, h := range c.hosts {
+		if len(h.records) == 0 {
+			continue
+		}
 		if h.view == nil {
-			h.view = &Host{Name: name, Services: make(map[string]*pancake.Service, len(h.records)), LastUpdated: h.lastUpdated, LastChanged: h.lastChanged}
-			for id, r := range h.records {
-				h.view.Services[id] = r.svc
-			}
+			h.view = h.show(name)
 		}
 		s.Hosts[name] = h.view
 	}
 	return s
+}
+
+func (h *host) show(name string) *Host {
+	v := &Host{
+		Name: name, Services: make(map[string]*pancake.Service, len(h.records)), LastUpdated: h.lastUpdated, LastChanged: h.lastChanged,
+		Digest: h.digest, Living: h.living, Gone: h.gone, Mirrored: !h.mirrored.IsZero(),
+	}
+	for id, r := range h.records {
+		v.Services[id] = r.shown
+		if r.ended() {
+			if v.Ended == nil {
+				v.Ended = map[string]*pancake.Service{}
+			}
+			v.Ended[id] = r.svc
+		}
+	}
+	return v
 }
 
 // Len counts the records of the snapshot, tombstones included.

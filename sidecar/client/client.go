@@ -1,4 +1,5 @@
-// Package client talks to a Sidecar over its HTTP API. It reaches only the
+// Package client talks to a Sidecar over its HTTP API: Client calls it and follows
+// it, Receiver takes what it posts to listeners. The package reaches only the
 // standard library and the words, so any Go program may import it.
 package client
 
@@ -10,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -17,41 +19,6 @@ import (
 	"time"
 
 	"github.com/pancake-stack/pancake"
-)
-
-// State is what one Sidecar knows: GET /api/state.json, and each document of
-// GET /api/watch?by_service=false.
-type State struct {
-	Servers     map[string]*Server
-	LastChanged time.Time
-	ClusterName string
-	Hostname    string // of the Sidecar that answers
-}
-
-// Server is one host and the services that it announces.
-type Server struct {
-	Name        string
-	Services    map[string]*pancake.Service // by Service.ID
-	LastUpdated time.Time
-	LastChanged time.Time
-}
-
-// Member is one Sidecar of the gossip cluster: an entry of GET /api/members.json.
-type Member struct {
-	Name    string
-	Address string // host:port of its gossip
-	State   MemberState
-	Since   time.Time
-}
-
-// MemberState says what gossip makes of a member.
-type MemberState string
-
-// The member states.
-const (
-	MemberAlive MemberState = "alive"
-	MemberLeft  MemberState = "left" // it said goodbye
-	MemberDead  MemberState = "dead" // it stopped answering
 )
 
 // silence is how long a watch may be quiet before it counts as broken. A
@@ -75,7 +42,7 @@ type Client struct {
 // State fetches the whole catalogue.
 func (c *Client) State(ctx context.Context) (*State, error) {
 	var s State
-	if err := c.call(ctx, http.MethodGet, "/api/state.json", &s); err != nil {
+	if err := c.call(ctx, http.MethodGet, "/api/state.json", nil, &s); err != nil {
 		return nil, err
 	}
 	return &s, nil
@@ -84,14 +51,14 @@ func (c *Client) State(ctx context.Context) (*State, error) {
 // Members lists the gossip cluster, the dead included.
 func (c *Client) Members(ctx context.Context) ([]Member, error) {
 	var out struct{ Members []Member }
-	err := c.call(ctx, http.MethodGet, "/api/members.json", &out)
+	err := c.call(ctx, http.MethodGet, "/api/members.json", nil, &out)
 	return out.Members, err
 }
 
 // Drain takes the service with this ID, which must be on the Sidecar's own
 // host, out of traffic. Calling it again does no harm.
 func (c *Client) Drain(ctx context.Context, id string) error {
-	return c.call(ctx, http.MethodPost, "/api/services/"+url.PathEscape(id)+"/drain", nil)
+	return c.call(ctx, http.MethodPost, "/api/services/"+url.PathEscape(id)+"/drain", nil, nil)
 }
 
 // Watch calls fn with the whole state at once and after every change, until
@@ -103,7 +70,7 @@ func (c *Client) Watch(ctx context.Context, fn func(*State) error) error {
 		cancel(pancake.Errorf(pancake.Unavailable, "sidecar at %s was silent for %s", c.base(), silence))
 	})
 	defer idle.Stop()
-	resp, err := c.do(ctx, http.MethodGet, "/api/watch?by_service=false")
+	resp, err := c.do(ctx, http.MethodGet, "/api/watch?by_service=false", nil, nil)
 	if err != nil {
 		return err
 	}
@@ -119,17 +86,26 @@ func (c *Client) Watch(ctx context.Context, fn func(*State) error) error {
 			}
 			return pancake.Errorf(pancake.Unavailable, "watch sidecar at %s: %w", c.base(), err)
 		}
-		idle.Reset(silence)
+		idle.Stop() // how long the caller takes is no silence
 		if err := fn(&s); err != nil {
 			return err
 		}
+		idle.Reset(silence)
 	}
 }
 
-func (c *Client) call(ctx context.Context, method, path string, out any) error {
+// call sends in, if it is not nil, and decodes the answer into out, unless that is nil.
+func (c *Client) call(ctx context.Context, method, path string, in, out any) error {
 	ctx, cancel := context.WithTimeout(ctx, cmp.Or(c.Timeout, 2*time.Second))
 	defer cancel()
-	resp, err := c.do(ctx, method, path)
+	var body []byte
+	if in != nil {
+		var err error
+		if body, err = json.Marshal(in); err != nil {
+			return pancake.Errorf(pancake.Invalid, "encode the body of %s %s: %w", method, path, err)
+		}
+	}
+	resp, err := c.do(ctx, method, path, body, nil)
 	if err != nil {
 		return err
 	}
@@ -143,10 +119,14 @@ func (c *Client) call(ctx context.Context, method, path string, out any) error {
 	return nil
 }
 
-func (c *Client) do(ctx context.Context, method, path string) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, method, c.base()+path, nil)
+func (c *Client) do(ctx context.Context, method, path string, body []byte, header http.Header) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, c.base()+path, bytes.NewReader(body))
 	if err != nil {
 		return nil, pancake.Errorf(pancake.Invalid, "sidecar address %q: %w", c.URL, err)
+	}
+	maps.Copy(req.Header, header)
+	if len(body) > 0 {
+		req.Header.Set("Content-Type", "application/json")
 	}
 	resp, err := cmp.Or(c.HTTP, defaultHTTP).Do(req)
 	if err != nil {
@@ -163,6 +143,8 @@ func (c *Client) do(ctx context.Context, method, path string) (*http.Response, e
 		kind = pancake.NotFound
 	case http.StatusBadRequest:
 		kind = pancake.Invalid
+	case http.StatusConflict:
+		kind = pancake.Conflict
 	case http.StatusUnauthorized:
 		kind = pancake.Unauthenticated
 	case http.StatusForbidden:

@@ -3,21 +3,71 @@ package discover
 import (
 	"cmp"
 	"net/netip"
-	"slices"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/distribution/reference"
 	"github.com/moby/moby/api/types/container"
 
 	"github.com/pancake-stack/pancake"
 	"github.com/pancake-stack/pancake/sidecar/catalog"
+	"github.com/pancake-stack/pancake/sidecar/health"
 )
 
 // shortID is how much of a container's id makes a service's: Docker's own short form.
 const shortID = 12
 
 const traefikPrefix = "traefik."
+
+// The ways to name a container's service. The first two are Sidecar's, and take the
+// image where they find no name.
+const (
+	NameByLabel = "docker_label" // the label DockerConfig.NameLabel
+	NameByRegex = "regex"        // group 1 of DockerConfig.NameMatch in the container's name, which begins with /
+	NameByImage = "image"        // the last part of the image, without its tag: registry/team/web:1 is web
+)
+
+// namer makes the function that names a container's service.
+func namer(cfg DockerConfig) (func(*container.Summary) string, error) {
+	switch cfg.Namer {
+	case "", NameByLabel:
+		key := cmp.Or(cfg.NameLabel, pancake.LabelServiceName)
+		return func(c *container.Summary) string { return cmp.Or(c.Labels[key], c.Image) }, nil
+	case NameByImage:
+		return func(c *container.Summary) string { return cmp.Or(shortImage(c.Image), c.Image) }, nil
+	case NameByRegex:
+		match, err := regexp.Compile(cfg.NameMatch)
+		if err != nil {
+			return nil, pancake.Errorf(pancake.Invalid, "the regular expression for names (SERVICES_NAME_MATCH) does not parse: %w", err)
+		}
+		if match.NumSubexp() < 1 {
+			return nil, pancake.Errorf(pancake.Invalid,
+				"the regular expression for names (SERVICES_NAME_MATCH) is %q; it needs a group in brackets that is the name, such as ^/(.+)-[0-9]+$", cfg.NameMatch)
+		}
+		return func(c *container.Summary) string {
+			if len(c.Names) > 0 {
+				if groups := match.FindStringSubmatch(c.Names[0]); groups != nil && groups[1] != "" {
+					return groups[1]
+				}
+			}
+			return c.Image
+		}, nil
+	}
+	return nil, pancake.Errorf(pancake.Invalid, "the namer %q (SERVICES_NAMER) does not exist; known are %s, %s and %s",
+		cfg.Namer, NameByLabel, NameByRegex, NameByImage)
+}
+
+// shortImage is the last part of an image's name, "" for one that has none, such as an id.
+func shortImage(image string) string {
+	ref, err := reference.ParseNormalizedNamed(image)
+	if err != nil || strings.HasPrefix(image, "sha256:") {
+		return ""
+	}
+	path := reference.Path(ref)
+	return path[strings.LastIndexByte(path, '/')+1:]
+}
 
 // short cuts a container's id.
 func short(id string) string { return id[:min(len(id), shortID)] }
@@ -41,7 +91,7 @@ func (d *Docker) ours(labels map[string]string) bool {
 func (d *Docker) found(c *container.Summary) Found {
 	s := pancake.Service{
 		ID:        short(c.ID),
-		Name:      clip(cmp.Or(c.Labels[d.cfg.NameLabel], c.Image)),
+		Name:      clip(d.name(c)),
 		Image:     clip(c.Image),
 		Created:   time.Unix(c.Created, 0).UTC(),
 		Ports:     d.ports(c),
@@ -49,19 +99,32 @@ func (d *Docker) found(c *container.Summary) Found {
 		Labels:    d.traefikLabels(c),
 		Task:      clip(c.Labels[pancake.LabelTask]),
 	}
-	return Found{Service: s, CheckType: c.Labels[pancake.LabelHealthCheck], CheckArgs: c.Labels[pancake.LabelHealthCheckArgs]}
+	return Found{Service: s, Check: health.FromLabels(c.Labels), Listener: d.listener(c, s.Ports)}
 }
 
-// clip keeps a text within what the catalogue takes.
-func clip(s string) string {
-	return strings.ToValidUTF8(s[:min(len(s), catalog.MaxText)], "")
-}
-
-func proxyMode(label string) string {
-	if label == "tcp" || label == "ws" {
-		return label
+// listener is where a container wants to be told of changes.
+func (d *Docker) listener(c *container.Summary, ports []pancake.ServicePort) string {
+	value, ok := c.Labels[pancake.LabelSidecarListener]
+	if !ok {
+		return ""
 	}
-	return "http"
+	for _, p := range ports {
+		if p.Type == "tcp" && p.ServicePort != 0 && strconv.FormatInt(p.ServicePort, 10) == strings.TrimSpace(value) {
+			return listener(p.IP, p.Port)
+		}
+	}
+	if d.firstTime(c, pancake.LabelSidecarListener) {
+		d.log.Warn("no published tcp port has the service port of a label; the container is not told of changes",
+			"container", short(c.ID), "label", pancake.LabelSidecarListener, "value", clip(value))
+	}
+	return ""
+}
+
+// firstTime reports whether a container's label has not been complained about yet.
+func (d *Docker) firstTime(c *container.Summary, label string) bool {
+	cause := [2]string{short(c.ID), label}
+	defer func() { d.warned[cause] = true }()
+	return !d.warned[cause]
 }
 
 // ports lists what can be reached from other hosts: published ports, or, in
@@ -81,12 +144,7 @@ func (d *Docker) ports(c *container.Summary) []pancake.ServicePort {
 			ports = append(ports, pancake.ServicePort{Type: p.Type, Port: int64(p.PublicPort), ServicePort: d.servicePort(c, p.PrivatePort), IP: d.reachable(p.IP), ContainerPort: int64(p.PrivatePort)})
 		}
 	}
-	slices.SortFunc(ports, func(a, b pancake.ServicePort) int {
-		return cmp.Or(cmp.Compare(a.Type, b.Type), cmp.Compare(a.ServicePort, b.ServicePort), cmp.Compare(a.ContainerPort, b.ContainerPort),
-			cmp.Compare(a.Port, b.Port), cmp.Compare(a.IP, b.IP))
-	})
-	ports = slices.Compact(ports) // Docker lists IPv4 and IPv6 apart
-	return ports[:min(len(ports), catalog.MaxPorts)]
+	return sortPorts(ports) // Docker lists IPv4 and IPv6 apart
 }
 
 // reachable is the address of a port that is bound to ip.
@@ -105,8 +163,8 @@ func (d *Docker) servicePort(c *container.Summary, port uint16) int64 {
 		return 0
 	}
 	n, err := strconv.ParseUint(strings.TrimSpace(value), 10, 16)
-	if err != nil {
-		d.log.Warn("a label is not a port number; the port is not proxied", "container", short(c.ID), "label", label, "value", value)
+	if err != nil && d.firstTime(c, label) {
+		d.log.Warn("a label is not a port number; the port is not proxied", "container", short(c.ID), "label", label, "value", clip(value))
 	}
 	return int64(n)
 }
@@ -116,7 +174,7 @@ func (d *Docker) servicePort(c *container.Summary, port uint16) int64 {
 func (d *Docker) traefikLabels(c *container.Summary) map[string]string {
 	labels := map[string]string{}
 	for k, v := range c.Labels {
-		if strings.HasPrefix(strings.ToLower(k), traefikPrefix) {
+		if isTraefik(k) {
 			labels[k] = v
 		}
 	}
@@ -124,8 +182,14 @@ func (d *Docker) traefikLabels(c *container.Summary) map[string]string {
 		return nil
 	}
 	if err := catalog.ValidLabels(labels); err != nil {
-		d.log.Error("the traefik labels are too large; the service gets no route", "container", short(c.ID), "err", err)
+		if d.firstTime(c, traefikPrefix) {
+			d.log.Error("the traefik labels are too large; the service gets no route", "container", short(c.ID), "err", err)
+		}
 		return map[string]string{"traefik.enable": "false"}
 	}
 	return labels
+}
+
+func isTraefik(label string) bool {
+	return strings.HasPrefix(strings.ToLower(label), traefikPrefix)
 }

@@ -14,17 +14,22 @@ import (
 
 	"github.com/pancake-stack/pancake"
 	"github.com/pancake-stack/pancake/sidecar/discover"
+	"github.com/pancake-stack/pancake/sidecar/health"
 )
 
 // find runs discovery with one container and returns what it makes of it.
-func find(t *testing.T, cfg discover.Config, c container.Summary) (found discover.Found, ok bool) {
+func find(t *testing.T, cfg discover.DockerConfig, c container.Summary) (found discover.Found, ok bool) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		e, s := newEngine(), &sink{up: map[string]discover.Found{}}
 		e.containers["c"] = c
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
-		go func() { done <- discover.NewDocker(cfg, e, s).Run(ctx) }()
+		d, err := discover.NewDocker(cfg, e, s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() { done <- d.Run(ctx) }()
 		synctest.Wait()
 		cancel()
 		<-done
@@ -52,8 +57,8 @@ func TestContainerBecomesService(t *testing.T) {
 			{IP: any4, PrivatePort: 53, PublicPort: 31002, Type: "udp"},
 		},
 	}
-	got, ok := find(t, discover.Config{AdvertiseIP: "10.0.0.1", ForeignContainers: true}, c)
-	want := discover.Found{CheckType: "HttpGet", CheckArgs: "http://x/", Service: pancake.Service{
+	got, ok := find(t, discover.DockerConfig{AdvertiseIP: "10.0.0.1", ForeignContainers: true}, c)
+	want := discover.Found{Check: health.Spec{Type: "HttpGet", Args: "http://x/"}, Service: pancake.Service{
 		ID: "0123456789ab", Name: "hello", Image: "registry/hello:1", Created: time.Unix(1_700_000_000, 0).UTC(), ProxyMode: "ws", Task: "task-1",
 		Ports: []pancake.ServicePort{
 			{Type: "tcp", Port: 31001, ServicePort: 0, IP: "192.168.1.1", ContainerPort: 81},
@@ -70,7 +75,7 @@ func TestContainerBecomesService(t *testing.T) {
 func TestHostNetwork(t *testing.T) {
 	c := container.Summary{ID: "c", Labels: map[string]string{"ServicePort_31005": "80", "ServicePort_x": "1"}}
 	c.HostConfig.NetworkMode = "host"
-	got, _ := find(t, discover.Config{AdvertiseIP: "10.0.0.1", ForeignContainers: true}, c)
+	got, _ := find(t, discover.DockerConfig{AdvertiseIP: "10.0.0.1", ForeignContainers: true}, c)
 	if fmt.Sprint(got.Service.Ports) != "[{tcp 31005 80 10.0.0.1 31005}]" {
 		t.Errorf("%+v", got.Service.Ports)
 	}
@@ -80,11 +85,11 @@ func TestNames(t *testing.T) {
 	for want, labels := range map[string]map[string]string{
 		"image:1": nil, "hello": {"ServiceName": "hello"},
 	} {
-		if got, _ := find(t, discover.Config{ForeignContainers: true}, container.Summary{ID: "c", Image: "image:1", Labels: labels}); got.Service.Name != want {
+		if got, _ := find(t, discover.DockerConfig{ForeignContainers: true}, container.Summary{ID: "c", Image: "image:1", Labels: labels}); got.Service.Name != want {
 			t.Errorf("%v: %q", labels, got.Service.Name)
 		}
 	}
-	got, _ := find(t, discover.Config{ForeignContainers: true, NameLabel: "app"}, container.Summary{ID: "c", Image: "i", Labels: map[string]string{"ServiceName": "no", "app": "yes"}})
+	got, _ := find(t, discover.DockerConfig{ForeignContainers: true, NameLabel: "app"}, container.Summary{ID: "c", Image: "i", Labels: map[string]string{"ServiceName": "no", "app": "yes"}})
 	if got.Service.Name != "yes" {
 		t.Errorf("%q", got.Service.Name)
 	}
@@ -105,7 +110,7 @@ func TestWhoseContainerItIs(t *testing.T) {
 		{"", false, nil, false},
 		{"a", true, map[string]string{"pancake.agent": "a", "SidecarDiscover": "false"}, false},
 	} {
-		if _, got := find(t, discover.Config{Agent: tt.agent, ForeignContainers: tt.foreign}, container.Summary{ID: "c", Labels: tt.labels}); got != tt.want {
+		if _, got := find(t, discover.DockerConfig{Agent: tt.agent, ForeignContainers: tt.foreign}, container.Summary{ID: "c", Labels: tt.labels}); got != tt.want {
 			t.Errorf("%+v: announced %t", tt, got)
 		}
 	}
@@ -113,7 +118,7 @@ func TestWhoseContainerItIs(t *testing.T) {
 
 func TestTooManyTraefikLabelsMakeNoRoute(t *testing.T) {
 	labels := map[string]string{"traefik.http.routers.r.middlewares": "auth", "traefik.x": strings.Repeat("x", 9000)}
-	got, _ := find(t, discover.Config{ForeignContainers: true}, container.Summary{ID: "c", Labels: labels})
+	got, _ := find(t, discover.DockerConfig{ForeignContainers: true}, container.Summary{ID: "c", Labels: labels})
 	if fmt.Sprint(got.Service.Labels) != "map[traefik.enable:false]" {
 		t.Errorf("%v", got.Service.Labels)
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/moby/moby/client"
 
 	"github.com/pancake-stack/pancake"
+	"github.com/pancake-stack/pancake/sidecar/health"
 )
 
 // Engine is what discovery needs of Docker; moby's client is one.
@@ -23,8 +24,14 @@ type Engine interface {
 	Events(context.Context, client.EventsListOptions) client.EventsResult
 }
 
-// Config says which containers are announced and how.
-type Config struct {
+// Inspector is an Engine that shows what a failing health check has printed, as
+// moby's client does. With any other the note of a failure is without it.
+type Inspector interface {
+	ContainerInspect(context.Context, string, client.ContainerInspectOptions) (client.ContainerInspectResult, error)
+}
+
+// DockerConfig says which containers are announced and how.
+type DockerConfig struct {
 	// AdvertiseIP is where ports that are bound to all addresses are reached.
 	AdvertiseIP string
 	// Agent is the id of the agent on this node. Containers with another agent's
@@ -32,9 +39,12 @@ type Config struct {
 	Agent string
 	// ForeignContainers also announces containers without that label.
 	ForeignContainers bool
-	// NameLabel is the label that names the service. Default ServiceName. A
-	// container without it goes by its image.
+	// Namer is how a service is named: NameByLabel, NameByRegex or NameByImage. Default NameByLabel.
+	Namer string
+	// NameLabel is the label that names the service. Default ServiceName.
 	NameLabel string
+	// NameMatch is the regular expression for NameByRegex.
+	NameMatch string
 	// Reconcile is how often everything is listed again, in case an event was
 	// missed. Default 30 s.
 	Reconcile time.Duration
@@ -46,23 +56,35 @@ const listTimeout = 10 * time.Second
 
 // Docker watches the containers of one Docker engine.
 type Docker struct {
-	cfg    Config
+	cfg    DockerConfig
 	log    *slog.Logger
 	engine Engine
 	sink   Sink
+	name   func(*container.Summary) string
 
-	known   map[string]Found // what the sink knows, by service ID
+	known   map[string]told    // what the sink knows, by service ID
+	warned  map[[2]string]bool // what the log has said of it, by service ID and label
 	settled bool
 }
 
-// NewDocker makes a Docker that tells sink what it finds.
-func NewDocker(cfg Config, engine Engine, sink Sink) *Docker {
-	cfg.NameLabel = cmp.Or(cfg.NameLabel, pancake.LabelServiceName)
+// told is what the sink has been told of a service.
+type told struct {
+	found  Found
+	health condition // if the check is Docker's own
+}
+
+// NewDocker makes a Docker that tells sink what it finds. It fails with Invalid for
+// a regular expression that does not parse.
+func NewDocker(cfg DockerConfig, engine Engine, sink Sink) (*Docker, error) {
+	name, err := namer(cfg)
+	if err != nil {
+		return nil, err
+	}
 	cfg.Reconcile = cmp.Or(cfg.Reconcile, 30*time.Second)
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Docker{cfg: cfg, log: cfg.Log, engine: engine, sink: sink, known: map[string]Found{}}
+	return &Docker{cfg: cfg, log: cfg.Log, engine: engine, sink: sink, name: name, known: map[string]told{}, warned: map[[2]string]bool{}}, nil
 }
 
 // Run watches until ctx ends. While Docker does not answer, what was found
@@ -96,9 +118,10 @@ func (d *Docker) Run(ctx context.Context) error {
 
 // listing is the answer to one question to Docker.
 type listing struct {
-	asked map[string]bool // the containers that were asked for; nil: all
-	items []container.Summary
-	err   error
+	asked   map[string]bool // the containers that were asked for; nil: all
+	items   []container.Summary
+	outputs map[string]string // of health checks that fail, by full id
+	err     error
 }
 
 // session is one connection to Docker's events.
@@ -108,8 +131,10 @@ type session struct {
 	asking  bool
 	wanted  map[string]bool // containers to ask for, by full id
 	all     bool            // everything is to be asked for
-	died    map[string]bool // since the open question was asked: its answer may not know yet
-	up      func()
+	// died and judged are the containers that have died, and whose health has changed, since
+	// the open question was asked: its answer may not know yet.
+	died, judged map[string]bool
+	up           func()
 }
 
 // watch follows Docker's events until they break off, which is its error. It
@@ -122,7 +147,7 @@ func (d *Docker) watch(ctx context.Context, up func()) error {
 	if err != nil {
 		return err
 	}
-	s := &session{d: d, answers: make(chan listing, 1), wanted: map[string]bool{}, died: map[string]bool{}, all: true, up: up}
+	s := &session{d: d, answers: make(chan listing, 1), wanted: map[string]bool{}, died: map[string]bool{}, judged: map[string]bool{}, all: true, up: up}
 	tick := time.NewTicker(d.cfg.Reconcile)
 	defer tick.Stop()
 	for {
@@ -151,7 +176,7 @@ func (d *Docker) watch(ctx context.Context, up func()) error {
 func (d *Docker) subscribe(ctx context.Context, cancel context.CancelFunc) (client.EventsResult, error) {
 	late := time.AfterFunc(listTimeout, cancel)
 	filters := client.Filters{}.Add("type", string(events.ContainerEventType)).
-		Add("event", "start", "die", "destroy", "rename", "update")
+		Add("event", "start", "die", "destroy", "rename", "update", "health_status")
 	stream := d.engine.Events(ctx, client.EventsListOptions{Filters: filters})
 	if !late.Stop() {
 		return stream, pancake.Errorf(pancake.Unavailable, "docker did not open its stream of events within %s", listTimeout)
@@ -174,6 +199,21 @@ func (s *session) event(ctx context.Context, m events.Message) {
 		if s.d.ours(m.Actor.Attributes) { // an event carries the labels
 			s.wanted[m.Actor.ID] = true
 		}
+	case events.ActionHealthStatusHealthy:
+		s.judge(ctx, m.Actor.ID, container.Healthy)
+	case events.ActionHealthStatusUnhealthy:
+		s.judge(ctx, m.Actor.ID, container.Unhealthy)
+	}
+}
+
+// judge takes what Docker's own health check says of a container. What it printed is
+// asked for after that.
+func (s *session) judge(ctx context.Context, id string, word container.HealthStatus) {
+	if s.d.judge(ctx, short(id), conditionOf(word, "")) {
+		s.judged[id] = s.asking
+		if word == container.Unhealthy {
+			s.wanted[id] = true
+		}
 	}
 }
 
@@ -195,11 +235,13 @@ func (s *session) ask(ctx context.Context) {
 	}
 	s.asking, s.all, s.wanted = true, false, map[string]bool{}
 	clear(s.died)
+	clear(s.judged)
 	go func() { // ends within listTimeout; answers has room for it
 		ctx, cancel := context.WithTimeout(ctx, listTimeout)
 		defer cancel()
 		result, err := s.d.engine.ContainerList(ctx, options)
 		l.items, l.err = result.Items, err
+		l.outputs = s.d.outputs(ctx, l.items)
 		s.answers <- l
 	}()
 }
@@ -212,11 +254,14 @@ func (s *session) answer(ctx context.Context, l listing) error {
 	running := map[string]bool{}
 	for i := range l.items {
 		c := &l.items[i]
-		if s.died[c.ID] || !s.d.ours(c.Labels) {
-			continue
+		if s.died[c.ID] || c.State == container.StateRestarting || !s.d.ours(c.Labels) {
+			continue // one that has crashed and waits for its restart is listed, and does not run
 		}
 		running[short(c.ID)] = true
 		s.d.tell(ctx, c)
+		if !s.judged[c.ID] {
+			s.d.judge(ctx, short(c.ID), conditionOf(healthOf(c), l.outputs[c.ID]))
+		}
 	}
 	if l.asked != nil {
 		return nil
@@ -237,16 +282,21 @@ func (s *session) answer(ctx context.Context, l listing) error {
 // tell tells the sink of a container, unless it knows all of it.
 func (d *Docker) tell(ctx context.Context, c *container.Summary) {
 	f := d.found(c)
-	if old, ok := d.known[f.Service.ID]; ok && reflect.DeepEqual(old, f) {
+	old, ok := d.known[f.Service.ID]
+	if ok && reflect.DeepEqual(old.found, f) {
 		return
 	}
-	d.known[f.Service.ID] = f
+	d.known[f.Service.ID] = told{found: f}
 	d.sink.Up(ctx, f)
+	if f.Check.Type == health.TTL { // nobody else would ever say
+		d.sink.Status(ctx, f.Service.ID, pancake.Sick, "a check of type Ttl is for services that register themselves; choose another type")
+	}
 }
 
 func (d *Docker) gone(ctx context.Context, id string) {
 	if _, ok := d.known[id]; ok {
 		delete(d.known, id)
+		maps.DeleteFunc(d.warned, func(cause [2]string, _ bool) bool { return cause[0] == id })
 		d.sink.Gone(ctx, id)
 	}
 }

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -16,6 +18,7 @@ import (
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/client"
 
+	"github.com/pancake-stack/pancake"
 	"github.com/pancake-stack/pancake/sidecar/discover"
 )
 
@@ -138,6 +141,7 @@ func (e *engine) asked() []string {
 type sink struct {
 	mu      sync.Mutex
 	up      map[string]discover.Found
+	status  map[string]string
 	settled int
 	ups     int
 }
@@ -167,6 +171,22 @@ func (s *sink) running() string {
 	return fmt.Sprint(slices.Sorted(maps.Keys(s.up)))
 }
 
+func (s *sink) Status(_ context.Context, id string, status pancake.ServiceStatus, note string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.status == nil {
+		s.status = map[string]string{}
+	}
+	s.status[id] = strings.TrimSpace(status.String() + " " + note)
+}
+
+// health is what was last said of a service.
+func (s *sink) health(id string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.status[id]
+}
+
 // told counts the calls of Up and Settled.
 func (s *sink) told() (ups, settled int) {
 	s.mu.Lock()
@@ -176,10 +196,19 @@ func (s *sink) told() (ups, settled int) {
 
 // follow runs discovery on a fake engine in simulated time.
 func follow(t *testing.T, fn func(e *engine, s *sink)) {
+	t.Helper()
+	followLogged(t, nil, fn)
+}
+
+func followLogged(t *testing.T, log *slog.Logger, fn func(e *engine, s *sink)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		e, s := newEngine(), &sink{up: map[string]discover.Found{}}
 		e.add("old", nil)
-		d := discover.NewDocker(discover.Config{AdvertiseIP: "10.0.0.1", ForeignContainers: true}, e, s)
+		d, err := discover.NewDocker(discover.DockerConfig{AdvertiseIP: "10.0.0.1", ForeignContainers: true, Log: log}, e, s)
+		if err != nil {
+			t.Fatal(err)
+		}
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() { done <- d.Run(ctx) }()
@@ -214,6 +243,42 @@ func TestFollowsEvents(t *testing.T) {
 		synctest.Wait()
 		if got := e.asked(); s.running() != "[old]" || len(got) != 0 {
 			t.Errorf("one that is not to be discovered: %s, asked %v", s.running(), got)
+		}
+	})
+}
+
+// TestLabelsThatAreWrong are complained about once, not each time that everything is listed.
+func TestLabelsThatAreWrong(t *testing.T) {
+	l := &logs{}
+	followLogged(t, l.logger(), func(e *engine, _ *sink) {
+		e.start("new", map[string]string{"ServicePort_80": "http", "SidecarListener": "9"})
+		time.Sleep(10 * time.Minute)
+	})
+	for _, text := range []string{"not a port number", "not told of changes"} {
+		if n := l.count(text); n != 1 {
+			t.Errorf("%q %d times", text, n)
+		}
+	}
+}
+
+// TestWaitingForARestart: Docker lists a container among those that run also while it waits to
+// start it again after a crash.
+func TestWaitingForARestart(t *testing.T) {
+	follow(t, func(e *engine, s *sink) {
+		e.event(events.ActionDie, "old", nil)
+		e.mu.Lock()
+		c := e.containers["old"]
+		c.State, c.Ports = container.StateRestarting, nil
+		e.containers["old"] = c
+		e.mu.Unlock()
+		time.Sleep(time.Minute) // everything is listed again
+		if got := s.running(); got != "[]" {
+			t.Errorf("%s are announced", got)
+		}
+		e.start("old", nil)
+		synctest.Wait()
+		if got := s.running(); got != "[old]" {
+			t.Errorf("after its start %s are announced", got)
 		}
 	})
 }
@@ -294,6 +359,59 @@ func TestDockerGoesAndComes(t *testing.T) {
 		time.Sleep(20 * time.Second)
 		if s.running() != "[]" {
 			t.Errorf("with Docker again: %s", s.running())
+		}
+	})
+}
+
+// TestOldAnswersAboutHealth has a container get well while Docker still answers that it is not.
+func TestOldAnswersAboutHealth(t *testing.T) {
+	follow(t, func(e *engine, s *sink) {
+		e.start("a", map[string]string{"HealthCheck": "Docker"})
+		e.mu.Lock()
+		c := e.containers["a"]
+		c.Status = "Up 5 seconds (unhealthy)"
+		e.containers["a"] = c
+		e.mu.Unlock()
+		e.event("health_status: unhealthy", "a", nil)
+		synctest.Wait()
+		if got := s.health("a"); got != "Unhealthy Docker's health check fails" {
+			t.Fatalf("%q", got)
+		}
+		e.mu.Lock()
+		e.slow = time.Second
+		e.mu.Unlock()
+		e.start("b", nil) // Docker is asked, and says of a only what is of no use
+		e.event("update", "a", map[string]string{"HealthCheck": "Docker"})
+		time.Sleep(100 * time.Millisecond)
+		e.mu.Lock()
+		c.Status = "Up 6 seconds (healthy)"
+		e.containers["a"] = c
+		e.mu.Unlock()
+		e.event("health_status: healthy", "a", nil)
+		for range 50 {
+			time.Sleep(100 * time.Millisecond)
+			if got := s.health("a"); got != "Alive" {
+				t.Fatalf("%q", got)
+			}
+		}
+		e.mu.Lock()
+		c.Status = "Up 7 seconds (unhealthy)"
+		e.containers["a"] = c
+		e.mu.Unlock()
+		time.Sleep(time.Minute) // no event tells of it
+		if got := s.health("a"); got != "Unhealthy Docker's health check fails" {
+			t.Errorf("%q", got)
+		}
+	})
+}
+
+// TestHeartBeatsOfContainers has a container ask for a check that is not for it.
+func TestHeartBeatsOfContainers(t *testing.T) {
+	follow(t, func(e *engine, s *sink) {
+		e.start("a", map[string]string{"HealthCheck": "Ttl"})
+		synctest.Wait()
+		if got := s.health("a"); !strings.HasPrefix(got, "Unhealthy a check of type Ttl is for services that register themselves") {
+			t.Errorf("%q", got)
 		}
 	})
 }

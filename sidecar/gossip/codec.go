@@ -1,11 +1,9 @@
 package gossip
 
 import (
-	"bytes"
-	"compress/flate"
 	"encoding/binary"
+	"encoding/hex"
 	"fmt"
-	"io"
 	"maps"
 	"math"
 	"slices"
@@ -15,162 +13,187 @@ import (
 	"github.com/pancake-stack/pancake/sidecar/catalog"
 )
 
-// What travels between two Sidecars is an envelope: "PNK", the version of the
-// format, flags, and then records up to the end, compressed if the flags say so.
-// Each record carries its length, so that a later version may append fields to
-// it which this one skips. A goodbye has the sender's name instead of records.
-const (
-	magic          = "PNK"
-	version        = 1
-	headerLen      = len(magic) + 2
-	flagCompressed = 1 << 0
-	flagGoodbye    = 1 << 1
+// A text is written once per message: a literal the first time, then its place
+// in the table of texts. The table begins with these, which must never change
+// within a version.
+var commonTexts = []string{"", "http", "tcp", "udp", "ws", "traefik.enable", "true", "grpc"}
 
-	// compressFrom is the size in bytes from which compression pays: below it
-	// the saving is less than a packet.
-	compressFrom = 4 << 10
-	// maxRecord bounds one record in bytes: labels take most of it.
-	maxRecord = 64 << 10
+// What a text begins with.
+const (
+	textNew     = 0 // a literal, which enters the table
+	textOnce    = 1 // a literal, which does not: it is hardly repeated
+	textHex     = 2 // the same, of hexadecimal digits, two in a byte
+	textKnown   = 3 // + place in the table
+	maxTexts    = 1 << 16
+	maxRecord   = 64 << 10        // bytes of one record; labels take most of it
+	firstMoment = -62_135_596_800 // the years 1 to 9999, in seconds since 1970
+	lastMoment  = 253_402_300_799
 )
 
-var header = []byte{magic[0], magic[1], magic[2], version, 0}
+// encoder writes one message. Texts and times refer to what came before them.
+type encoder struct {
+	b     []byte
+	body  []byte // of the record that is being written
+	table map[string]uint64
+	added []string // to the table, by the last record
+	last  int64    // the time that was written last, in seconds
+}
 
-// appendRecord appends one record to an envelope.
-func appendRecord(b []byte, s *pancake.Service) []byte {
-	body := make([]byte, 0, 256)
-	body = append(body, byte(s.Status))
-	for _, text := range []string{s.Hostname, s.ID, s.Name, s.Image, s.ProxyMode, s.Task} {
-		body = appendString(body, text)
+func newEncoder(kind byte) *encoder {
+	e := &encoder{b: append(make([]byte, 0, packetSize), magic...), table: make(map[string]uint64, 64)}
+	e.b = append(e.b, version, kind)
+	for i, text := range commonTexts {
+		e.table[text] = uint64(i)
 	}
-	body = appendTime(body, s.Updated)
-	body = appendTime(body, s.Created)
-	body = binary.AppendUvarint(body, uint64(len(s.Ports)))
+	return e
+}
+
+// add appends a record and reports whether the message keeps within limit;
+// if not, it is as before. Limit 0 is none.
+func (e *encoder) add(s *pancake.Service, limit int) bool {
+	last := e.last
+	e.added = e.added[:0]
+	e.body = e.record(e.body[:0], s)
+	if n := len(e.b) + len(e.body) + uvarintLen(len(e.body)); limit > 0 && n > limit {
+		e.last = last
+		for _, text := range e.added {
+			delete(e.table, text)
+		}
+		return false
+	}
+	e.b = binary.AppendUvarint(e.b, uint64(len(e.body)))
+	e.b = append(e.b, e.body...)
+	return true
+}
+
+func uvarintLen(n int) int {
+	l := 1
+	for ; n >= 0x80; n >>= 7 {
+		l++
+	}
+	return l
+}
+
+func (e *encoder) record(b []byte, s *pancake.Service) []byte {
+	b = append(b, byte(s.Status))
+	b = e.text(b, s.Hostname)
+	b = e.once(b, s.ID)
+	b = e.text(b, s.Name)
+	b = e.text(b, s.Image)
+	b = e.text(b, s.ProxyMode)
+	b = e.once(b, s.Task)
+	b = e.time(b, s.Updated)
+	updated := e.last
+	b = e.time(b, s.Created)
+	e.last = updated
+	b = binary.AppendUvarint(b, uint64(len(s.Ports)))
 	for _, p := range s.Ports {
-		body = appendString(body, p.Type)
-		body = binary.AppendUvarint(body, uint64(p.Port))
-		body = binary.AppendUvarint(body, uint64(p.ServicePort))
-		body = appendString(body, p.IP)
-		body = binary.AppendUvarint(body, uint64(p.ContainerPort))
+		b = e.text(b, p.Type)
+		b = binary.AppendUvarint(b, uint64(p.Port))
+		b = binary.AppendUvarint(b, uint64(p.ServicePort))
+		b = e.text(b, p.IP)
+		b = binary.AppendUvarint(b, uint64(p.ContainerPort))
 	}
-	body = binary.AppendUvarint(body, uint64(len(s.Labels)))
+	b = binary.AppendUvarint(b, uint64(len(s.Labels)))
 	for _, k := range slices.Sorted(maps.Keys(s.Labels)) {
-		body = appendString(body, k)
-		body = appendString(body, s.Labels[k])
+		b = e.text(b, k)
+		b = e.text(b, s.Labels[k])
 	}
-	b = binary.AppendUvarint(b, uint64(len(body)))
-	return append(b, body...)
-}
-
-func appendString(b []byte, s string) []byte {
-	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
-}
-
-func appendTime(b []byte, t time.Time) []byte {
-	b = binary.AppendVarint(b, t.Unix())
-	return binary.AppendUvarint(b, uint64(t.Nanosecond()))
-}
-
-// Encode makes the envelope that holds all records, compressed if it is large.
-func Encode(records []*pancake.Service) []byte {
-	b := slices.Clone(header)
-	for _, r := range records {
-		b = appendRecord(b, r)
-	}
-	if len(b) < compressFrom {
-		return b
-	}
-	var out bytes.Buffer
-	out.Write(header)
-	w, err := flate.NewWriter(&out, flate.BestSpeed)
-	if err != nil {
-		return b // only for a level that does not exist
-	}
-	_, _ = w.Write(b[headerLen:]) // a bytes.Buffer takes everything
-	_ = w.Close()
-	z := out.Bytes()
-	z[headerLen-1] |= flagCompressed
-	return z
-}
-
-// goodbye makes the envelope in which a host says that it leaves.
-func goodbye(name string) []byte {
-	b := append(slices.Clone(header), name...)
-	b[headerLen-1] |= flagGoodbye
 	return b
 }
 
-// leaver returns who says goodbye, "" if b is something else.
-func leaver(b []byte) string {
-	if len(b) < headerLen || string(b[:headerLen-1]) != string(header[:headerLen-1]) || b[headerLen-1] != flagGoodbye {
-		return ""
+func (e *encoder) text(b []byte, s string) []byte {
+	if i, known := e.table[s]; known {
+		return binary.AppendUvarint(b, textKnown+i)
 	}
-	return string(b[headerLen:])
+	if len(e.table) >= maxTexts {
+		return literal(append(b, textOnce), s)
+	}
+	e.table[s] = uint64(len(e.table))
+	e.added = append(e.added, s)
+	return literal(append(b, textNew), s)
 }
 
-// Decode reads an envelope that holds at most limit bytes once unpacked. It
-// takes whatever the network brings: it fails on what is broken and never
-// reads or allocates beyond the limit.
-func Decode(b []byte, limit int) ([]pancake.Service, error) {
-	if len(b) < headerLen || string(b[:len(magic)]) != magic {
-		return nil, pancake.Errorf(pancake.Invalid, "not a message of Pancake's Sidecar")
+// once writes a text that is not expected again.
+func (e *encoder) once(b []byte, s string) []byte {
+	if i, known := e.table[s]; known {
+		return binary.AppendUvarint(b, textKnown+i)
 	}
-	if v := b[len(magic)]; v != version {
-		return nil, pancake.Errorf(pancake.Invalid, "a message of version %d; this Sidecar reads version %d: run the same release on all nodes", v, version)
+	if isHex(s) {
+		b = binary.AppendUvarint(append(b, textHex), uint64(len(s)/2))
+		packed := len(b)
+		b = append(b, make([]byte, len(s)/2)...)
+		_, _ = hex.Decode(b[packed:], []byte(s)) // it is hexadecimal
+		return b
 	}
-	flags, body := b[headerLen-1], b[headerLen:]
-	if flags&flagCompressed != 0 {
-		var err error
-		if body, err = io.ReadAll(io.LimitReader(flate.NewReader(bytes.NewReader(body)), int64(limit)+1)); err != nil {
-			return nil, pancake.Errorf(pancake.Invalid, "unpack a message: %w", err)
+	return literal(append(b, textOnce), s)
+}
+
+func isHex(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+			return false
 		}
 	}
-	if len(body) > limit {
-		return nil, pancake.Errorf(pancake.Invalid, "a message of more than %d bytes", limit)
-	}
-	var records []pancake.Service
-	for len(body) > 0 {
-		d := decoder{b: body}
-		r := decoder{b: d.bytes(maxRecord)}
-		if d.err != nil {
-			return nil, d.err
-		}
-		s := r.service()
-		if r.err != nil {
-			return nil, r.err
-		}
-		records, body = append(records, s), d.b
-	}
-	return records, nil
+	return len(s) > 0 && len(s)%2 == 0
+}
+
+func literal(b []byte, s string) []byte {
+	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
+}
+
+func (e *encoder) time(b []byte, t time.Time) []byte {
+	b = binary.AppendVarint(b, t.Unix()-e.last)
+	e.last = t.Unix()
+	return binary.AppendUvarint(b, uint64(t.Nanosecond()))
 }
 
 // decoder reads one value after the other; after the first failure it only
 // returns zeros.
 type decoder struct {
-	b   []byte
-	err error
+	b     []byte
+	table []string
+	last  int64
+	err   error
 }
 
+func newDecoder(b []byte) *decoder { return &decoder{b: b, table: slices.Clone(commonTexts)} }
+
+// service reads a record and skips what a later version has appended to it.
 func (d *decoder) service() pancake.Service {
-	var s pancake.Service
-	if len(d.b) == 0 {
-		d.fail("an empty record")
-		return s
+	rest := d.b
+	body := d.bytes(maxRecord)
+	if d.err != nil {
+		return pancake.Service{}
 	}
-	s.Status, d.b = pancake.ServiceStatus(d.b[0]), d.b[1:]
+	rest = rest[len(rest)-len(d.b):]
+	d.b = body
+	s := d.fields()
+	if d.err == nil {
+		d.b = rest
+	}
+	return s
+}
+
+func (d *decoder) fields() (s pancake.Service) {
+	s.Status = pancake.ServiceStatus(d.byte())
 	for _, text := range []*string{&s.Hostname, &s.ID, &s.Name, &s.Image, &s.ProxyMode, &s.Task} {
-		*text = d.string(catalog.MaxText)
+		*text = d.text(catalog.MaxText)
 	}
-	s.Updated, s.Created = d.time(), d.time()
+	s.Updated = d.time()
+	updated := d.last
+	s.Created = d.time()
+	d.last = updated
 	for range d.count(catalog.MaxPorts) {
 		s.Ports = append(s.Ports, pancake.ServicePort{
-			Type: d.string(catalog.MaxText), Port: d.port(), ServicePort: d.port(), IP: d.string(catalog.MaxText), ContainerPort: d.port(),
+			Type: d.text(catalog.MaxText), Port: d.port(), ServicePort: d.port(), IP: d.text(catalog.MaxText), ContainerPort: d.port(),
 		})
 	}
 	if n := d.count(catalog.MaxLabels); n > 0 {
 		s.Labels = make(map[string]string, n)
 		for range n {
-			k := d.string(catalog.MaxLabelBytes)
-			s.Labels[k] = d.string(catalog.MaxLabelBytes)
+			k := d.text(catalog.MaxLabelBytes)
+			s.Labels[k] = d.text(catalog.MaxLabelBytes)
 		}
 	}
 	return s
@@ -178,9 +201,19 @@ func (d *decoder) service() pancake.Service {
 
 func (d *decoder) fail(format string, args ...any) {
 	if d.err == nil {
-		d.err = pancake.Errorf(pancake.Invalid, "a broken record: %s", fmt.Sprintf(format, args...))
+		d.err = pancake.Errorf(pancake.Invalid, "a broken message: %s", fmt.Sprintf(format, args...))
 	}
 	d.b = nil
+}
+
+func (d *decoder) byte() byte {
+	if len(d.b) == 0 {
+		d.fail("it ends too early")
+		return 0
+	}
+	c := d.b[0]
+	d.b = d.b[1:]
+	return c
 }
 
 func (d *decoder) uvarint(limit uint64) uint64 {
@@ -197,6 +230,16 @@ func (d *decoder) count(limit int) int { return int(d.uvarint(uint64(limit))) }
 
 func (d *decoder) port() int64 { return int64(d.uvarint(math.MaxUint16)) }
 
+func (d *decoder) fixed64() uint64 {
+	if len(d.b) < 8 {
+		d.fail("it ends too early")
+		return 0
+	}
+	n := binary.LittleEndian.Uint64(d.b)
+	d.b = d.b[8:]
+	return n
+}
+
 func (d *decoder) bytes(limit int) []byte {
 	n := d.count(limit)
 	if n > len(d.b) {
@@ -208,15 +251,37 @@ func (d *decoder) bytes(limit int) []byte {
 	return out
 }
 
-func (d *decoder) string(limit int) string { return string(d.bytes(limit)) }
+func (d *decoder) text(limit int) string {
+	switch kind := d.uvarint(textKnown + maxTexts); kind {
+	case textNew:
+		s := string(d.bytes(limit))
+		if len(d.table) >= maxTexts {
+			d.fail("more than %d texts", maxTexts)
+			return ""
+		}
+		d.table = append(d.table, s)
+		return s
+	case textOnce:
+		return string(d.bytes(limit))
+	case textHex:
+		return hex.EncodeToString(d.bytes(limit / 2))
+	default:
+		i := kind - textKnown
+		if i >= uint64(len(d.table)) || len(d.table[i]) > limit {
+			d.fail("a text that is not in the table, or is too long here")
+			return ""
+		}
+		return d.table[i]
+	}
+}
 
 func (d *decoder) time() time.Time {
-	sec, size := binary.Varint(d.b)
-	// The years 1 to 9999, in seconds since 1970.
-	if size <= 0 || sec < -62_135_596_800 || sec > 253_402_300_799 {
+	delta, size := binary.Varint(d.b)
+	sec := d.last + delta
+	if size <= 0 || sec < firstMoment || sec > lastMoment {
 		d.fail("a time is missing or no calendar has it")
 		return time.Time{}
 	}
-	d.b = d.b[size:]
+	d.b, d.last = d.b[size:], sec
 	return time.Unix(sec, int64(d.uvarint(999_999_999))).UTC()
 }

@@ -1,22 +1,18 @@
-// Package gossip spreads the catalogue over the cluster: a change goes to a few
-// peers at once, each of which tells a few others (an epidemic, over UDP); a
-// record too large for a packet goes over TCP; and every now and then two peers
-// compare all that they know. Membership and failure detection are memberlist's.
 package gossip
 
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
-	"math"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/memberlist"
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promauto"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/pancake-stack/pancake"
@@ -26,12 +22,15 @@ import (
 // Owner holds the catalogue for which gossip works. Its methods are called from
 // several goroutines.
 type Owner interface {
-	// Snapshot is what a peer is told that wants to know everything.
+	// Snapshot is what there is.
 	Snapshot() *catalog.Snapshot
-	// Merge takes what a peer said.
-	Merge(ctx context.Context, records []pancake.Service)
-	// HostGone says that a peer has left or is dead.
+	// Merge takes what a peer said; from is its name, "" if that is not known.
+	Merge(ctx context.Context, from string, records []pancake.Service)
+	// HostJoined says that a peer is a member, HostGone that it has left or is dead.
+	HostJoined(ctx context.Context, host string)
 	HostGone(ctx context.Context, host string)
+	// Heard says that a bridge speaks for a host, whose live records have the digest.
+	Heard(ctx context.Context, host string, digest uint64)
 }
 
 // Config says how a Gossip works. Name, Cluster and Owner are required.
@@ -53,10 +52,13 @@ type Config struct {
 	// Keys encrypt all traffic with AES; 16, 24 or 32 bytes each. The first one
 	// encrypts, all decrypt; SetKeys replaces them. None: no encryption.
 	Keys [][]byte
-	// PushPull is how often everything is compared with one peer. Default 20 s, Sidecar's.
+	// PushPull is how often memberlist exchanges its list of members. Default: see pushPullEvery.
 	PushPull time.Duration
-	// Quiet ends without a goodbye: peers believe this host alive for the seconds
-	// that they need to notice, so that a restart within them changes nothing.
+	// Version, HTTP and Zone are what all members are told of this host: its
+	// release, where its API listens, and where it is. Default: nothing.
+	Version, HTTP, Zone string
+	// Quiet ends with the word that this host will be back: peers believe it alive for
+	// 10 s more, so that a restart within them changes nothing.
 	Quiet   bool
 	Log     *slog.Logger          // default: none
 	Metrics prometheus.Registerer // default: none
@@ -71,17 +73,14 @@ const (
 	// overhead is taken off for memberlist's own headers, the cluster's label
 	// and encryption, in bytes.
 	overhead = 200
-	// maxMessage bounds a message of a peer once unpacked, maxState a whole
-	// state: 200,000 records of 300 bytes.
-	maxMessage = 1 << 20
-	maxState   = 64 << 20
 	// fanout is how many peers are told at once, each of which tells as many: of a
 	// large cluster that alone reaches more than 99 of 100.
 	fanout = 5
 	// burstGap is the least time between two rounds of telling at once; what
-	// changes meanwhile shares the packets of the next. burstPackets bounds a round.
+	// changes meanwhile shares the packets of the next. burstPackets bounds a round; what
+	// is beyond it is offered as a comparison.
 	burstGap     = 5 * time.Millisecond
-	burstPackets = 16
+	burstPackets = 8
 	// tcpTimeout bounds each connection to a peer, maxStreams how many there are
 	// with records that fit no packet: those to peers that do not answer add up.
 	tcpTimeout = 5 * time.Second
@@ -92,32 +91,46 @@ const (
 type Gossip struct {
 	cfg   Config
 	log   *slog.Logger
+	about about
 	queue *queue
 	peers *peers
 	keys  *memberlist.Keyring // nil: no encryption
 	// keysMu keeps two changes of the keys apart.
-	keysMu sync.Mutex
-	m      metrics
+	keysMu     sync.Mutex
+	m          metrics
+	pulse      pulse
+	ages       ages
+	complaints complaints
 
-	wake     chan struct{}          // something cannot wait for the next tick
-	incoming chan []pancake.Service // from UDP packets
-	joined   chan struct{}          // closed by the first answer of a seed
-
-	mu    sync.Mutex
-	large map[key][]byte // records that fit no packet
+	wake        chan struct{}          // something cannot wait for the next tick
+	incoming    chan []pancake.Service // from UDP packets
+	comparisons chan comparison
+	sightings   chan sighting
+	hurry       chan struct{} // compare soon
+	joined      chan struct{} // closed by the first answer of a seed
+	exchanging  atomic.Bool
+	tellMu      sync.Mutex // events of members reach the owner in order
 
 	streams chan struct{} // one element per message that is on its way to a peer
+	doubts  chan struct{} // one element per member that is doubted
 	sending sync.WaitGroup
-}
 
-type metrics struct {
-	received, sent, refused *prometheus.CounterVec
+	knockMu sync.Mutex
+	knocked time.Time // when a member that is doubted was last connected to
+
+	transport memberlist.Transport // set when Run begins
+
+	runMu sync.Mutex
+	list  *memberlist.Memberlist // nil while Run does not work
 }
 
 // New makes a Gossip. Run starts it.
 func New(cfg Config) (*Gossip, error) {
 	if cfg.Name == "" || cfg.Owner == nil {
 		return nil, pancake.Errorf(pancake.Internal, "gossip needs a name and an owner")
+	}
+	if len(cfg.Name) > maxName {
+		return nil, pancake.Errorf(pancake.Invalid, "hostname of %d characters: %d are allowed", len(cfg.Name), maxName)
 	}
 	if len("pancake/"+cfg.Cluster) > memberlist.LabelMaxSize {
 		return nil, pancake.Errorf(pancake.Invalid, "cluster name %q is too long: %d characters are allowed", cfg.Cluster, memberlist.LabelMaxSize-len("pancake/"))
@@ -126,36 +139,18 @@ func New(cfg Config) (*Gossip, error) {
 	if err != nil {
 		return nil, err
 	}
-	reg := promauto.With(cfg.Metrics)
-	counter := func(name, help, label string) *prometheus.CounterVec {
-		return reg.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, []string{label})
-	}
 	g := &Gossip{
-		cfg: cfg, log: cfg.Log, keys: keys, wake: make(chan struct{}, 1), incoming: make(chan []pancake.Service, 1024), joined: make(chan struct{}), large: map[key][]byte{},
-		streams: make(chan struct{}, maxStreams),
-		m: metrics{
-			received: counter("sidecar_gossip_received_total", "Messages of peers by kind: packet, stream or state.", "kind"),
-			sent:     counter("sidecar_gossip_sent_total", "Messages to peers by kind: burst, packet, stream or state.", "kind"),
-			refused:  counter("sidecar_gossip_refused_total", "Messages of peers that were not taken, by reason: broken or busy.", "reason"),
-		},
+		cfg: cfg, log: cfg.Log, about: about{cfg.Version, cfg.HTTP, cfg.Zone}, keys: keys, m: newMetrics(cfg.Metrics),
+		wake: make(chan struct{}, 1), incoming: make(chan []pancake.Service, 1024), comparisons: make(chan comparison, 256),
+		sightings: make(chan sighting, 16), hurry: make(chan struct{}, 1), joined: make(chan struct{}),
+		streams: make(chan struct{}, maxStreams), doubts: make(chan struct{}, maxDoubts),
 	}
 	if g.log == nil {
 		g.log = slog.New(slog.DiscardHandler)
 	}
 	g.peers = newPeers(cfg.Name, g.log)
-	g.queue = newQueue(g.times)
+	g.queue = newQueue(func(c class) int { return times(c, g.peers.alive()+1) })
 	return g, nil
-}
-
-// times is how often a record is sent by each host that learns of it: enough
-// for an epidemic to reach everybody though packets are lost, as memberlist does
-// for its own messages. What takes a service out of traffic is sent twice as often.
-func (g *Gossip) times(c class) int {
-	n := 4 * int(math.Ceil(math.Log10(float64(g.peers.alive()+2))))
-	if c == urgent {
-		return 2 * n
-	}
-	return n
 }
 
 // Publish tells the peers of changes. It does not block.
@@ -165,47 +160,44 @@ func (g *Gossip) Publish(changes []catalog.Change) {
 	}
 	wake := false
 	for _, c := range changes {
-		if c.Local || c.Removed {
-			continue
-		}
-		k := key{c.Service.Hostname, c.Service.ID}
-		data := appendRecord(nil, c.Service)
-		if headerLen+len(data) > packetSize-overhead {
-			g.mu.Lock()
-			g.large[k] = data
-			g.mu.Unlock()
+		if !c.Local && !c.Removed {
+			g.queue.add(classOf(c), c.Service)
 			wake = true
-			continue
 		}
-		class := classOf(c)
-		g.queue.add(k, class, data)
-		wake = wake || class != refresh
 	}
 	if wake {
-		select {
-		case g.wake <- struct{}{}:
-		default: // it will look anyway
-		}
+		g.wakeUp()
+	}
+}
+
+func (g *Gossip) wakeUp() {
+	select {
+	case g.wake <- struct{}{}:
+	default: // it will look anyway
 	}
 }
 
 // Run joins the cluster and stays in it until ctx ends; then it says goodbye.
 // It fails at once if it cannot listen.
 func (g *Gossip) Run(ctx context.Context) error {
-	d := &delegate{g: g, ctx: ctx}
-	list, err := memberlist.Create(g.memberlistConfig(d))
+	list, err := g.open(ctx)
 	if err != nil {
 		return pancake.Errorf(pancake.Invalid, "gossip cannot start on %s: %w", net.JoinHostPort(g.cfg.BindAddr, fmt.Sprint(g.cfg.BindPort)), err)
 	}
 	g.peers.setSelf(list.LocalNode())
+	g.setList(list)
 	g.log.InfoContext(ctx, "gossip listens", "address", g.peers.selfAddress(), "cluster", g.cfg.Cluster)
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return g.deliver(ctx) })
-	group.Go(func() error { return g.spread(ctx, list) })
-	group.Go(func() error { return g.join(ctx, list) })
+	for _, part := range []func(context.Context, *memberlist.Memberlist) error{
+		g.deliver, g.spread, g.join, g.retry, g.compare, g.reply, g.mirror,
+	} {
+		group.Go(func() error { return part(ctx, list) })
+	}
+	group.Go(func() error { return g.pulse.run(ctx) })
 	err = group.Wait()
+	g.setList(nil)
 	g.sending.Wait() // bounded by tcpTimeout
-	if !g.cfg.Quiet && g.peers.alive() > 0 {
+	if g.peers.alive() > 0 {
 		g.leave(list)
 	}
 	if shutErr := list.Shutdown(); shutErr != nil {
@@ -214,49 +206,120 @@ func (g *Gossip) Run(ctx context.Context) error {
 	return err
 }
 
-// leave says goodbye.
+func (g *Gossip) setList(list *memberlist.Memberlist) {
+	g.runMu.Lock()
+	defer g.runMu.Unlock()
+	g.list = list
+}
+
+// leave says goodbye, or that this host will be back.
 func (g *Gossip) leave(list *memberlist.Memberlist) {
-	// memberlist does not tell a peer that left from one that died: this does.
-	g.burst(list, g.peers.random(g.peers.alive()), goodbye(g.cfg.Name))
+	kind := byte(kindGoodbye)
+	if g.cfg.Quiet {
+		kind = kindPause
+	}
+	// memberlist does not tell a peer that left from one that died: this does. Twice, for packets may be lost.
+	for range 2 {
+		g.burst(list, g.peers.random(g.peers.alive()), named(kind, g.cfg.Name))
+	}
+	if g.cfg.Quiet {
+		return
+	}
 	if err := list.Leave(time.Second); err != nil {
 		g.log.Warn("peers may not know that this host has left; they will find out within seconds", "err", err)
 	}
 }
 
-func (g *Gossip) memberlistConfig(d *delegate) *memberlist.Config {
+func (g *Gossip) open(ctx context.Context) (*memberlist.Memberlist, error) {
+	d := &delegate{g: g, ctx: ctx}
+	lines := &bridge{g.log, g.m.refused, &g.complaints}
 	c := memberlist.DefaultLANConfig()
-	c.Name, c.Label = g.cfg.Name, "pancake/"+g.cfg.Cluster
+	c.Name, c.Label = g.cfg.Name, g.label()
 	c.BindAddr = cmp.Or(g.cfg.BindAddr, "0.0.0.0")
 	c.BindPort = max(cmp.Or(g.cfg.BindPort, 7946), 0)
-	c.AdvertiseAddr = g.cfg.AdvertiseAddr
-	c.AdvertisePort = cmp.Or(g.cfg.AdvertisePort, c.BindPort)
-	c.PushPullInterval = cmp.Or(g.cfg.PushPull, 20*time.Second)
+	c.ProbeInterval, c.ProbeTimeout = probeEvery, probeTimeout
+	// They cost the most when there is the least to spare; who is accused is connected to by us.
+	c.DisableTcpPings = true
+	c.SuspicionMult, c.SuspicionMaxTimeoutMult = suspicionMult, suspicionMaxMult
+	c.GossipInterval, c.GossipNodes = gossipEvery, gossipNodes
+	c.PushPullInterval = cmp.Or(g.cfg.PushPull, pushPullEvery)
 	c.TCPTimeout = tcpTimeout
 	c.UDPBufferSize = packetSize
 	c.EnableCompression = false // small packets gain nothing, and large messages are compressed by us
 	// A host that died may come back under another address.
 	c.DeadNodeReclaimTime = 10 * time.Second
 	c.Keyring = g.keys
-	c.Delegate, c.Events, c.Conflict = d, g.peers, g.peers
-	c.Logger = bridge(g.log)
-	c.Transport = g.cfg.Transport
-	return c
+	c.Delegate, c.Ping, c.Events, c.Conflict = d, d, g.peers, g.peers
+	c.Logger = lines.logger()
+	if g.cfg.Transport == nil {
+		w, err := listen(c.BindAddr, c.BindPort)
+		if err != nil {
+			return nil, err
+		}
+		c.Transport, c.BindPort = newMeter(w, g.m.traffic), w.port()
+	} else {
+		c.Transport = newMeter(g.cfg.Transport, g.m.traffic)
+	}
+	g.transport = c.Transport
+	c.AdvertiseAddr = g.cfg.AdvertiseAddr
+	c.AdvertisePort = cmp.Or(g.cfg.AdvertisePort, c.BindPort)
+	list, err := memberlist.Create(c)
+	if err != nil {
+		return nil, errors.Join(err, c.Transport.Shutdown())
+	}
+	return list, nil
 }
 
-// deliver hands to the owner what came in packets and who has gone.
-func (g *Gossip) deliver(ctx context.Context) error {
+// label is what keeps clusters apart.
+func (g *Gossip) label() string { return "pancake/" + g.cfg.Cluster }
+
+// deliver hands to the owner what came in packets and what is new of members.
+func (g *Gossip) deliver(ctx context.Context, list *memberlist.Memberlist) error {
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case records := <-g.incoming:
-			g.cfg.Owner.Merge(ctx, records)
+			g.cfg.Owner.Merge(ctx, "", records)
 		case <-g.peers.changed:
-			for _, host := range g.peers.takeGone() {
-				g.cfg.Owner.HostGone(ctx, host)
+			for _, name := range g.tellMembers(ctx) {
+				g.ask(ctx, list, name)
 			}
 		}
 	}
+}
+
+// tellMembers tells the owner what is new of members, and returns those that are doubted.
+func (g *Gossip) tellMembers(ctx context.Context) (doubts []string) {
+	g.tellMu.Lock()
+	defer g.tellMu.Unlock()
+	for _, e := range g.peers.take() {
+		switch e.what {
+		case joined:
+			if h := g.cfg.Owner.Snapshot().Hosts[e.name]; h != nil && h.Gone {
+				g.soon() // somebody has to vouch for what it had
+			}
+			g.cfg.Owner.HostJoined(ctx, e.name)
+		case gone:
+			g.cfg.Owner.HostGone(ctx, e.name)
+		case doubted:
+			doubts = append(doubts, e.name)
+		}
+	}
+	return doubts
+}
+
+// ask doubts that a member is dead, in the background.
+func (g *Gossip) ask(ctx context.Context, list *memberlist.Memberlist, name string) {
+	g.sending.Go(func() {
+		select {
+		case g.doubts <- struct{}{}:
+		case <-ctx.Done():
+			return
+		}
+		defer func() { <-g.doubts }()
+		g.doubt(ctx, list, name)
+	})
 }
 
 // spread tells a few peers at once what cannot wait for memberlist's next tick.
@@ -267,7 +330,8 @@ func (g *Gossip) spread(ctx context.Context, list *memberlist.Memberlist) error 
 			return ctx.Err()
 		case <-g.wake:
 		}
-		for range burstPackets {
+		sent := 0
+		for ; sent < burstPackets; sent++ {
 			targets := g.peers.random(fanout)
 			if len(targets) == 0 {
 				break
@@ -278,53 +342,35 @@ func (g *Gossip) spread(ctx context.Context, list *memberlist.Memberlist) error 
 			}
 			g.burst(list, targets, packet)
 		}
-		g.spreadLarge(ctx, list)
+		gap := burstGap
+		if hosts := g.queue.takeLarge(sent == burstPackets); len(hosts) > 0 {
+			g.offer(ctx, list, hosts)
+			gap = offerGap
+		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(burstGap):
+		case <-time.After(gap):
 		}
 	}
 }
 
-func (g *Gossip) burst(list *memberlist.Memberlist, targets []memberlist.Node, packet []byte) {
-	for i := range targets {
-		if err := list.SendBestEffort(&targets[i], packet); err != nil {
-			g.log.Debug("a packet was not sent", "peer", targets[i].Name, "err", err)
+func (g *Gossip) burst(list *memberlist.Memberlist, targets []*memberlist.Node, packet []byte) {
+	for _, target := range targets {
+		if err := list.SendBestEffort(target, packet); err != nil {
+			g.log.Debug("a packet was not sent", "peer", target.Name, "err", err)
 			continue
 		}
 		g.m.sent.WithLabelValues("burst").Inc()
 	}
 }
 
-// spreadLarge sends records that fit no packet to some peers over TCP. Each of
-// them does the same with what was new to it. It does not wait: one that has
-// died a moment ago would hold up what the others are told next.
-func (g *Gossip) spreadLarge(ctx context.Context, list *memberlist.Memberlist) {
-	g.mu.Lock()
-	large := g.large
-	g.large = map[key][]byte{}
-	g.mu.Unlock()
-	if len(large) == 0 {
-		return
-	}
-	message := append([]byte(nil), header...)
-	for _, data := range large {
-		message = append(message, data...)
-	}
-	for _, target := range g.peers.random(fanout + int(math.Ceil(math.Log2(float64(g.peers.alive()+1))))) {
-		select {
-		case g.streams <- struct{}{}:
-		case <-ctx.Done():
-			return
-		}
-		g.sending.Go(func() {
-			defer func() { <-g.streams }()
-			if err := list.SendReliable(&target, message); err != nil {
-				g.log.DebugContext(ctx, "a message was not sent", "peer", target.Name, "err", err)
-				return
-			}
-			g.m.sent.WithLabelValues("stream").Inc()
-		})
+// offer compares what some hosts have with a few peers: there is more to say than
+// packets are good for. Each of them does the same with what was new to it.
+func (g *Gossip) offer(ctx context.Context, list *memberlist.Memberlist, hosts []string) {
+	g.m.compared.WithLabelValues("offer").Inc()
+	c := begin(g.cfg.Owner.Snapshot(), hosts...)
+	for _, target := range g.peers.random(fanout) {
+		g.sendAll(ctx, list, target, c)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"time"
 
@@ -12,8 +13,7 @@ import (
 )
 
 // rejoinEvery is how often the seeds that are not members are tried again, so
-// that the two halves of a cluster find each other after a partition that
-// outlasted memberlist's patience.
+// that two clusters which never met find each other.
 const rejoinEvery = 30 * time.Second
 
 // join tries the seeds until one answers, and from then on those that are not
@@ -72,6 +72,9 @@ func (g *Gossip) tryJoin(ctx context.Context, list *memberlist.Memberlist) error
 	case <-ctx.Done():
 		return ctx.Err()
 	case err := <-done:
+		if err == nil {
+			g.soon()
+		}
 		return err
 	}
 }
@@ -102,4 +105,32 @@ func (g *Gossip) missing(ctx context.Context) (addresses []string, err error) {
 		}
 	}
 	return addresses, err
+}
+
+// retry tries the members that were lost, one after the other, for ever: a packet
+// and the begin of a connection each, and an exchange with one that answers.
+func (g *Gossip) retry(ctx context.Context, list *memberlist.Memberlist) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(lostEvery/2 + rand.N(lostEvery)):
+		}
+		node := g.peers.lost(time.Now())
+		// In a slow network an answer comes too late for memberlist, and a connection does not.
+		if node == nil || !g.answers(list, node) && g.knock(node.Address()) != accepted {
+			continue
+		}
+		g.log.InfoContext(ctx, "a member that was lost answers again", "name", node.Name, "address", node.Address())
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			g.exchange(ctx, list, node.Address())
+		}()
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-done:
+		}
+	}
 }

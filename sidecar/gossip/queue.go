@@ -1,7 +1,6 @@
 package gossip
 
 import (
-	"slices"
 	"sync"
 
 	"github.com/pancake-stack/pancake"
@@ -16,16 +15,11 @@ const (
 	urgent class = iota
 	// news are all other changes.
 	news
-	// refresh repeats what is known; it waits for a packet that has room.
-	refresh
 	classes
 )
 
 func classOf(c catalog.Change) class {
-	switch {
-	case c.Refresh:
-		return refresh
-	case c.Service.Status == pancake.Tombstone || c.Service.Status == pancake.Draining:
+	if s := c.Service.Status; s == pancake.Tombstone || s == pancake.Draining {
 		return urgent
 	}
 	return news
@@ -36,11 +30,10 @@ type key struct{ host, id string }
 
 // item is one record on its way out.
 type item struct {
-	key   key
+	svc   *pancake.Service
 	class class
-	data  []byte
 	sent  int
-	gone  bool // replaced by a newer record; skipped when met
+	gone  bool // replaced by a newer record, or not to be sent any more; skipped when met
 }
 
 // queue holds the records that peers have still to be told, one per service,
@@ -52,23 +45,26 @@ type queue struct {
 	lanes [classes][][]*item // by class, then by how often sent; each first in, first out
 	// times returns how often a record of a class is sent in all.
 	times func(class) int
+	// large are the hosts that have a record which fits no packet.
+	large map[string]bool
 }
 
 func newQueue(times func(class) int) *queue {
-	return &queue{items: map[key]*item{}, times: times}
+	return &queue{items: map[key]*item{}, times: times, large: map[string]bool{}}
 }
 
 // add queues a record in place of an older one of the same service.
-func (q *queue) add(k key, c class, data []byte) {
+func (q *queue) add(c class, svc *pancake.Service) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	k := key{svc.Hostname, svc.ID}
 	if old := q.items[k]; old != nil {
 		old.gone = true
 		if old.sent == 0 {
-			c = min(c, old.class) // a repetition does not slow down the news it repeats
+			c = min(c, old.class) // what follows it does not slow it down
 		}
 	}
-	it := &item{key: k, class: c, data: data}
+	it := &item{svc: svc, class: c}
 	q.items[k] = it
 	q.push(it)
 }
@@ -81,30 +77,33 @@ func (q *queue) push(it *item) {
 	(*lane)[it.sent] = append((*lane)[it.sent], it)
 }
 
-// take packs an envelope of at most limit bytes, nil if there is nothing for
-// it, and counts its records as sent to that many peers. With unsent it takes
-// only what was never sent and cannot wait.
+// take packs a message of at most limit bytes, nil if there is nothing for it,
+// and counts its records as sent to that many peers. With unsent it takes only
+// what was never sent. A record that does not fit even an empty packet is set
+// aside: see takeLarge.
 func (q *queue) take(limit, peers int, unsent bool) []byte {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	packet := slices.Clone(header)
+	if len(q.items) == 0 {
+		return nil
+	}
+	e := newEncoder(kindRecords)
 	var taken []*item
 	for c := range classes {
-		if unsent && c == refresh {
-			break
-		}
 		for sent := range q.lanes[c] {
 			if unsent && sent > 0 {
 				break
 			}
 			lane := q.lanes[c][sent]
-			for len(lane) > 0 && (lane[0].gone || len(packet)+len(lane[0].data) <= limit) {
+			for len(lane) > 0 && (lane[0].gone || q.fits(e, lane[0], limit)) {
 				if !lane[0].gone {
-					packet = append(packet, lane[0].data...)
 					taken = append(taken, lane[0])
 				}
 				lane[0] = nil
 				lane = lane[1:]
+			}
+			if len(lane) == 0 {
+				lane = nil // and what is behind it
 			}
 			q.lanes[c][sent] = lane
 		}
@@ -113,13 +112,68 @@ func (q *queue) take(limit, peers int, unsent bool) []byte {
 		if it.sent += peers; it.sent < q.times(it.class) {
 			q.push(it)
 		} else {
-			delete(q.items, it.key)
+			q.drop(it)
 		}
 	}
 	if len(taken) == 0 {
 		return nil
 	}
-	return packet
+	return e.b
+}
+
+// fits adds the record to the packet, if it has room. One that has none in any
+// packet is taken out.
+func (q *queue) fits(e *encoder, it *item, limit int) bool {
+	if e.add(it.svc, limit) {
+		return true
+	}
+	if limit < packetSize-overhead || len(e.b) > headerLen {
+		return false
+	}
+	q.large[it.svc.Hostname] = true
+	q.drop(it)
+	return true // there is nothing left of it to be in the way
+}
+
+func (q *queue) drop(it *item) {
+	it.gone = true
+	delete(q.items, key{it.svc.Hostname, it.svc.ID})
+}
+
+// takeLarge returns the hosts that have news for which packets are no good: a
+// record that fits none, or, if all, whatever was not sent yet. Those records leave the queue.
+func (q *queue) takeLarge(all bool) []string {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if all {
+		for c := range classes {
+			if len(q.lanes[c]) == 0 {
+				continue
+			}
+			for _, it := range q.lanes[c][0] {
+				if !it.gone {
+					q.large[it.svc.Hostname] = true
+					q.drop(it)
+				}
+			}
+			q.lanes[c][0] = nil
+		}
+	}
+	if len(q.large) == 0 {
+		return nil
+	}
+	hosts := make([]string, 0, len(q.large))
+	for h := range q.large {
+		hosts = append(hosts, h)
+	}
+	q.large = map[string]bool{}
+	return hosts
+}
+
+func (q *queue) hasLarge() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.large) > 0
 }
 
 func (q *queue) len() int {

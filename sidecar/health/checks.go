@@ -4,78 +4,107 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
-	"net/http"
 	"net/url"
 	"os"
-	"os/exec"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/pancake-stack/pancake"
 )
 
-// The types of checks. Tcp is Pancake's own; the others are Sidecar's.
+// The types of checks. HttpGet, External and AlwaysSuccessful are Sidecar's; the
+// others are Pancake's own.
 const (
 	HTTPGet          = "HttpGet"          // args: a URL; passes on 200 to 299
 	TCP              = "Tcp"              // args: host:port; passes if something listens there
+	GRPC             = "Grpc"             // args: host:port or host:port/service; passes if grpc.health.v1 says SERVING
 	External         = "External"         // args: a program and its arguments, without a shell; passes on exit code 0
 	AlwaysSuccessful = "AlwaysSuccessful" // passes
+	Docker           = "Docker"           // what the container's own HEALTHCHECK says; discovery reports it
+	TTL              = "Ttl"              // args: how long a heart beat lasts; discovery reports it
 )
+
+var types = []string{HTTPGet, TCP, GRPC, External, AlwaysSuccessful, Docker, TTL}
 
 // prepared is a check with its arguments filled in. A nil run always passes.
 type prepared struct {
-	kind string
-	run  func(context.Context) error
+	settings
+	kind  string
+	lanes *lanes
+	run   func(context.Context) error
 }
 
 // prepare turns a service's labels into a check, as Sidecar does: without a
 // label the first TCP port is asked for the default endpoint, and a service
 // without one always passes. An unknown type counts as HttpGet.
 func (c *Checker) prepare(t Target) (prepared, error) {
-	kind, first := t.Type, firstTCP(&t.Service)
-	args, err := c.expand(t.Args, &t.Service)
+	p := prepared{kind: t.Spec.Type, lanes: c.requests}
+	first := firstTCP(&t.Service)
+	args, err := c.expand(t.Spec.Args, &t.Service)
 	if err != nil {
-		return prepared{}, err
+		return p, err
 	}
-	switch kind {
-	case HTTPGet, TCP, External, AlwaysSuccessful:
+	if p.settings, err = t.Spec.settings(c.cfg); err != nil {
+		return p, err
+	}
+	for _, name := range t.Spec.Unknown() {
+		if c.firstTime("label " + name) {
+			c.log.Warn("unknown health check label; it has no effect", "label", prefix+name, "service", t.Service.Name, "id", t.Service.ID)
+		}
+	}
+	switch p.kind {
+	case HTTPGet, TCP, GRPC, External, AlwaysSuccessful:
 	case "":
-		kind = HTTPGet
+		p.kind = HTTPGet
 		if first == "" && args == "" {
-			kind = AlwaysSuccessful
+			p.kind = AlwaysSuccessful
 		}
 	default:
-		c.log.Warn("unknown health check type; HttpGet is used. Known are HttpGet, Tcp, External and AlwaysSuccessful",
-			"service", t.Service.Name, "id", t.Service.ID, "type", kind)
-		kind = HTTPGet
+		if c.firstTime("type " + p.kind) {
+			c.log.Warn("unknown health check type; HttpGet is used", "type", p.kind, "known", types, "service", t.Service.Name, "id", t.Service.ID)
+		}
+		p.kind = HTTPGet
 	}
-	if args == "" && first == "" && (kind == HTTPGet || kind == TCP) {
-		return prepared{}, pancake.Errorf(pancake.Invalid, "nothing to check: it publishes no TCP port and label %s is empty", pancake.LabelHealthCheckArgs)
+	p.run, err = c.runner(&p, args, first)
+	return p, err
+}
+
+// runner is what runs a check of the kind of p; nil for what needs none.
+func (c *Checker) runner(p *prepared, args, first string) (func(context.Context) error, error) {
+	target := args
+	if target == "" && p.kind != AlwaysSuccessful && p.kind != External {
+		if target = first; target == "" {
+			return nil, pancake.Errorf(pancake.Invalid, "nothing to check: it publishes no TCP port and label %s is empty", pancake.LabelHealthCheckArgs)
+		}
 	}
-	p := prepared{kind: kind}
-	switch kind {
+	switch p.kind {
 	case HTTPGet:
 		if args == "" {
-			args = "http://" + first + "/" + strings.TrimPrefix(c.cfg.DefaultEndpoint, "/")
+			target = "http://" + first + "/" + strings.TrimPrefix(c.cfg.DefaultEndpoint, "/")
+			if p.tls.on {
+				target = "https" + strings.TrimPrefix(target, "http")
+			}
 		}
-		p.run = func(ctx context.Context) error { return c.get(ctx, args) }
+		return func(ctx context.Context) error { return c.get(ctx, p.http, p.tls, target) }, nil
 	case TCP:
-		if args == "" {
-			args = first
-		}
-		p.run = func(ctx context.Context) error { return connect(ctx, args) }
+		return func(ctx context.Context) error { return connect(ctx, target) }, nil
+	case GRPC:
+		addr, service, _ := strings.Cut(target, "/")
+		return func(ctx context.Context) error { return askGRPC(ctx, p.tls, addr, service) }, nil
 	case External:
+		p.lanes = c.programs
 		words := strings.Fields(args)
 		if len(words) == 0 {
-			return p, pancake.Errorf(pancake.Invalid, "label %s names no program to run", pancake.LabelHealthCheckArgs)
+			return nil, pancake.Errorf(pancake.Invalid, "label %s names no program to run", pancake.LabelHealthCheckArgs)
 		}
-		p.run = func(ctx context.Context) error { return run(ctx, words) }
+		if p.shell {
+			words = []string{"/bin/sh", "-c", args}
+		}
+		return func(ctx context.Context) error { return run(ctx, words) }, nil
 	}
-	return p, nil
+	return nil, nil
 }
 
 // firstTCP is the address of the first TCP port, of those that are proxied if
@@ -94,38 +123,6 @@ func firstTCP(svc *pancake.Service) string {
 	return first
 }
 
-// newHTTPClient makes a client that keeps no connections, so that each check
-// is one, and follows redirects only to where it was sent in the first place.
-func newHTTPClient() *http.Client {
-	return &http.Client{
-		Transport: &http.Transport{DisableKeepAlives: true, DialContext: (&net.Dialer{}).DialContext},
-		CheckRedirect: func(req *http.Request, via []*http.Request) error {
-			if len(via) >= 5 || req.URL.Host != via[0].URL.Host {
-				return http.ErrUseLastResponse
-			}
-			return nil
-		},
-	}
-}
-
-func (c *Checker) get(ctx context.Context, target string) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
-	if err != nil {
-		return fmt.Errorf("HttpGet %s: %w", target, err)
-	}
-	req.Header.Set("User-Agent", "pancake-sidecar")
-	resp, err := c.http.Do(req)
-	if err != nil {
-		return fmt.Errorf("GET %s: %w", target, reason(ctx, err))
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode >= 200 && resp.StatusCode < 300 {
-		return nil
-	}
-	body, _ := io.ReadAll(io.LimitReader(resp.Body, MaxNote)) // what there is of it
-	return fmt.Errorf("GET %s: %s %s", target, resp.Status, body)
-}
-
 // settle is how long a new connection is watched. Docker's proxy accepts
 // connections though nothing listens inside the container, and only then
 // notices and closes them.
@@ -142,22 +139,6 @@ func connect(ctx context.Context, addr string) error {
 	}
 	if _, err := conn.Read(make([]byte, 1)); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 		return fmt.Errorf("tcp %s: closed at once; nothing listens on the port inside the container", addr)
-	}
-	return nil
-}
-
-// run runs a program in a process group of its own, with nothing of our
-// environment but PATH, and ends all of the group when the time is up.
-func run(ctx context.Context, words []string) error {
-	cmd := exec.CommandContext(ctx, words[0], words[1:]...)
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH")}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	cmd.WaitDelay = 100 * time.Millisecond
-	out := &bounded{limit: 4 << 10}
-	cmd.Stdout, cmd.Stderr = out, out
-	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("%s: %w: %s", words[0], reason(ctx, err), out)
 	}
 	return nil
 }

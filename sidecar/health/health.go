@@ -1,6 +1,6 @@
-// Package health finds out whether a service answers: over HTTP, over TCP or
-// by running a program. Each service is checked on its own, so one that hangs
-// delays no other.
+// Package health finds out whether a service answers: over HTTP, TCP or gRPC, or
+// by running a program. Each service is checked on its own, and checks that hang
+// keep only each other waiting.
 package health
 
 import (
@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -28,16 +29,19 @@ type Config struct {
 	// DefaultEndpoint is the path that is asked for where no label says how to
 	// check. Default /version, Sidecar's.
 	DefaultEndpoint string
-	// Interval is the time between two checks. Default 3 s, Sidecar's.
+	// Interval is the time between two checks. Default 3 s, Sidecar's. A service may say otherwise.
 	Interval time.Duration
-	// Timeout bounds one check. Default 1 ms less than Interval, as Sidecar's.
+	// Timeout bounds one check. Default 1 ms less than Interval, as Sidecar's. A service may say otherwise.
 	Timeout time.Duration
-	// Fall is how many failures in a row make a healthy service Sick. Default 1, as Sidecar.
-	Fall int
-	// Concurrency bounds how many checks run at the same time. Default 256.
-	Concurrency int
-	Log         *slog.Logger          // default: none
-	Metrics     prometheus.Registerer // default: none
+	// Rise is how many passes in a row make a service Alive, Fall how many failures in a
+	// row make it Sick. Default 1, as Sidecar. A service may say otherwise.
+	Rise, Fall int
+	// Concurrency bounds how many checks that answer soon run at the same time, Slow how
+	// many others do. Programs have a quarter of both. Defaults 128 and 256: few enough that
+	// each has its turn within Timeout where the machine is busy.
+	Concurrency, Slow int
+	Log               *slog.Logger          // default: none
+	Metrics           prometheus.Registerer // default: none
 }
 
 const (
@@ -49,44 +53,62 @@ const (
 	hurryFor = 30 * time.Second
 	// MaxNote bounds Result.Note in bytes.
 	MaxNote = 200
+	// quick is how soon a check answers that is not slow; quickProgram the same for
+	// programs, which take longer to start.
+	quick        = 250 * time.Millisecond
+	quickProgram = 500 * time.Millisecond
+	// programShare is how many other checks weigh as much as a program.
+	programShare = 4
+	// maxWarned bounds how many causes are remembered so that each is logged once:
+	// they come from labels.
+	maxWarned = 1000
 )
 
-// Target is a service and how to check it, as its labels say it.
+func (cfg Config) withDefaults() Config {
+	cfg.Host = cmp.Or(cfg.Host, "127.0.0.1")
+	cfg.DefaultEndpoint = cmp.Or(cfg.DefaultEndpoint, "/version")
+	cfg.Interval = cmp.Or(cfg.Interval, 3*time.Second)
+	cfg.Timeout = cmp.Or(cfg.Timeout, cfg.Interval-time.Millisecond)
+	cfg.Rise, cfg.Fall = cmp.Or(cfg.Rise, 1), cmp.Or(cfg.Fall, 1)
+	cfg.Concurrency, cfg.Slow = cmp.Or(cfg.Concurrency, 128), cmp.Or(cfg.Slow, 256)
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	return cfg
+}
+
+// Target is a service and how to check it.
 type Target struct {
 	Service pancake.Service
-	Type    string // HttpGet, Tcp, External or AlwaysSuccessful; "" means Sidecar's default
-	Args    string // a template; what it means depends on Type
+	Spec    Spec
 }
 
 // Result is what the checks of a service say.
 type Result struct {
 	ID     string
 	Status pancake.ServiceStatus // Alive or Sick
-	Note   string                // why it is Sick
+	Note   string                // why it is not entirely well
 }
 
 // Checker checks services. It is safe for concurrent use.
 type Checker struct {
-	cfg   Config
-	log   *slog.Logger
-	slots chan struct{} // one per check that runs
-	http  *http.Client
-	took  *prometheus.HistogramVec
+	cfg                Config
+	log                *slog.Logger
+	requests, programs *lanes
+	transport          *http.Transport
+	took               *prometheus.HistogramVec
+
+	mu     sync.Mutex
+	warned map[string]bool
 }
 
 // New makes a Checker.
 func New(cfg Config) *Checker {
-	cfg.Host = cmp.Or(cfg.Host, "127.0.0.1")
-	cfg.DefaultEndpoint = cmp.Or(cfg.DefaultEndpoint, "/version")
-	cfg.Interval = cmp.Or(cfg.Interval, 3*time.Second)
-	cfg.Timeout = cmp.Or(cfg.Timeout, cfg.Interval-time.Millisecond)
-	cfg.Fall = cmp.Or(cfg.Fall, 1)
-	if cfg.Log == nil {
-		cfg.Log = slog.New(slog.DiscardHandler)
-	}
+	cfg = cfg.withDefaults()
 	return &Checker{
-		cfg: cfg, log: cfg.Log, http: newHTTPClient(),
-		slots: make(chan struct{}, cmp.Or(cfg.Concurrency, 256)),
+		cfg: cfg, log: cfg.Log, transport: newTransport(), warned: map[string]bool{},
+		requests: newLanes(quick, cfg.Concurrency, cfg.Slow),
+		programs: newLanes(quickProgram, max(1, cfg.Concurrency/programShare), max(1, cfg.Slow/programShare)),
 		took: promauto.With(cfg.Metrics).NewHistogramVec(prometheus.HistogramOpts{
 			Name: "sidecar_check_duration_seconds", Help: "How long health checks took, by type and result.",
 			Buckets: prometheus.ExponentialBuckets(0.001, 3, 8),
@@ -97,6 +119,9 @@ func New(cfg Config) *Checker {
 // Watch checks the target until ctx ends. It reports the first result, and
 // from then on each that differs from the one before.
 func (c *Checker) Watch(ctx context.Context, t Target, report func(Result)) {
+	if t.Spec.Told() {
+		return // whoever found the service knows
+	}
 	check, err := c.prepare(t)
 	if err != nil {
 		// It can never pass: the labels are wrong and those of a container do not change.
@@ -107,55 +132,64 @@ func (c *Checker) Watch(ctx context.Context, t Target, report func(Result)) {
 		report(Result{ID: t.Service.ID, Status: pancake.Alive})
 		return
 	}
-	hurry := newHurry(c.cfg.Interval)
+	interval := check.interval
+	verdict, hurry := judge{rise: check.rise, fall: check.fall}, newHurry(interval)
+	// The first wait is any part of the second half of an interval, so that services
+	// which were found together are not checked together.
+	spread := interval / 2
 	var last *Result
-	for fails := 0; ctx.Err() == nil; {
+	for slow := false; ctx.Err() == nil; {
 		start := time.Now()
-		err := c.once(ctx, check)
+		took, err := c.once(ctx, check, slow)
 		if ctx.Err() != nil {
 			return // the check failed because it was cut off
 		}
-		wait := c.cfg.Interval
-		next := Result{ID: t.Service.ID, Status: pancake.Alive}
-		if err == nil {
-			fails, hurry = 0, newHurry(c.cfg.Interval)
-		} else {
-			fails++
-			wait = min(wait, hurry.next(start))
-			next.Status, next.Note = pancake.Sick, shorten(err.Error())
-			if last != nil && last.Status == pancake.Alive && fails < c.cfg.Fall {
-				next.Status = pancake.Alive
-			}
-		}
-		if last == nil || *last != next {
+		slow = took > check.lanes.quick
+		status, note, ok := verdict.take(err)
+		if next := (Result{t.Service.ID, status, note}); ok && (last == nil || *last != next) {
 			report(next)
 			last = &next
 		}
-		if wait == c.cfg.Interval {
-			wait -= rand.N(wait/10 + 1) // so that the checks of many services drift apart
+		wait := interval
+		switch {
+		case err == nil:
+			hurry = newHurry(interval)
+		case !verdict.well():
+			wait = min(wait, hurry.next(start))
+		}
+		if wait == interval {
+			wait -= rand.N(spread + 1)
+			spread = interval / 10
 		}
 		sleep(ctx, wait-time.Since(start))
 	}
 }
 
-// once runs one check when there is room for it.
-func (c *Checker) once(ctx context.Context, check prepared) error {
-	select {
-	case c.slots <- struct{}{}:
-		defer func() { <-c.slots }()
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
-	defer cancel()
-	start := time.Now()
-	err := check.run(ctx)
+// once runs one check when there is room for it, and says how long it took.
+func (c *Checker) once(ctx context.Context, check prepared, slow bool) (took time.Duration, err error) {
+	err = check.lanes.run(ctx, slow, check.timeout, func(ctx context.Context) error {
+		start := time.Now()
+		err := check.run(ctx)
+		took = time.Since(start)
+		return err
+	})
 	result := "passed"
 	if err != nil {
 		result = "failed"
 	}
-	c.took.WithLabelValues(check.kind, result).Observe(time.Since(start).Seconds())
-	return err
+	c.took.WithLabelValues(check.kind, result).Observe(took.Seconds())
+	return took, err
+}
+
+// firstTime reports whether a cause has not been logged yet, however many services have it.
+func (c *Checker) firstTime(cause string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.warned[cause] || len(c.warned) >= maxWarned {
+		return false
+	}
+	c.warned[cause] = true
+	return true
 }
 
 // hurry grows the wait between the first checks.
@@ -182,9 +216,11 @@ func (h *hurry) next(now time.Time) time.Duration {
 }
 
 func sleep(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
 	select {
 	case <-ctx.Done():
-	case <-time.After(d):
+	case <-timer.C:
 	}
 }
 

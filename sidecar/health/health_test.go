@@ -2,7 +2,6 @@ package health_test
 
 import (
 	"context"
-	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -117,28 +116,28 @@ func TestChecks(t *testing.T) {
 		want   pancake.ServiceStatus
 		note   string
 	}{
-		"http":                 {health.Target{Type: "HttpGet", Args: "http://{{ host }}:{{ tcp 10080 }}/ok"}, pancake.Alive, ""},
-		"http, redirected":     {health.Target{Type: "HttpGet", Args: "http://{{ host }}:{{ tcp 10080 }}/moved"}, pancake.Alive, ""},
-		"http, sent elsewhere": {health.Target{Type: "HttpGet", Args: "http://{{ host }}:{{ tcp 10080 }}/away"}, pancake.Sick, "302"},
-		"http, failing":        {health.Target{Type: "HttpGet", Args: "http://{{ host }}:{{ tcp 10080 }}/"}, pancake.Sick, "500 Internal Server Error database is down !!"},
-		"http, hanging":        {health.Target{Type: "HttpGet", Args: "http://{{ host }}:{{ tcp 10080 }}/hang"}, pancake.Sick, "no answer in time"},
-		"http, nobody":         {health.Target{Type: "HttpGet", Args: "http://127.0.0.1:1/"}, pancake.Sick, "connection refused"},
+		"http":                 {health.Target{Spec: health.Spec{Type: "HttpGet", Args: "http://{{ host }}:{{ tcp 10080 }}/ok"}}, pancake.Alive, ""},
+		"http, redirected":     {health.Target{Spec: health.Spec{Type: "HttpGet", Args: "http://{{ host }}:{{ tcp 10080 }}/moved"}}, pancake.Alive, ""},
+		"http, sent elsewhere": {health.Target{Spec: health.Spec{Type: "HttpGet", Args: "http://{{ host }}:{{ tcp 10080 }}/away"}}, pancake.Sick, "302"},
+		"http, failing":        {health.Target{Spec: health.Spec{Type: "HttpGet", Args: "http://{{ host }}:{{ tcp 10080 }}/"}}, pancake.Sick, "500 Internal Server Error database is down !!"},
+		"http, hanging":        {health.Target{Spec: health.Spec{Type: "HttpGet", Args: "http://{{ host }}:{{ tcp 10080 }}/hang"}}, pancake.Sick, "no answer in time"},
+		"http, nobody":         {health.Target{Spec: health.Spec{Type: "HttpGet", Args: "http://127.0.0.1:1/"}}, pancake.Sick, "connection refused"},
 		"default":              {health.Target{}, pancake.Alive, ""},
-		"unknown type":         {health.Target{Type: "Magic"}, pancake.Alive, ""},
-		"no such service port": {health.Target{Type: "HttpGet", Args: "http://{{ host }}:{{ tcp 1 }}/"}, pancake.Sick, "no published tcp port has the service port 1"},
-		"bad template":         {health.Target{Type: "HttpGet", Args: "{{ nonsense }}"}, pancake.Sick, "nonsense"},
-		"a loop":               {health.Target{Type: "HttpGet", Args: "{{ range 1000000000000 }}{{ end }}"}, pancake.Sick, "not allowed"},
-		"tcp":                  {health.Target{Type: "Tcp", Args: "{{ host }}:{{ tcp 10080 }}"}, pancake.Alive, ""},
-		"tcp by default":       {health.Target{Type: "Tcp"}, pancake.Alive, ""},
-		"tcp, closed at once":  {health.Target{Type: "Tcp", Args: closed}, pancake.Sick, "nothing listens"},
-		"tcp, nobody":          {health.Target{Type: "Tcp", Args: "127.0.0.1:1"}, pancake.Sick, "connection refused"},
-		"always":               {health.Target{Type: "AlwaysSuccessful"}, pancake.Alive, ""},
-		"external":             {health.Target{Type: "External", Args: "/bin/true {{ container }}"}, pancake.Alive, ""},
-		"external, failing":    {health.Target{Type: "External", Args: script(t, `echo "bad $1 $SECRET."; exit 3`) + " {{ container }}"}, pancake.Sick, "exit status 3: bad node ."},
-		"external, no shell":   {health.Target{Type: "External", Args: "/bin/echo $(exit 1) ; false"}, pancake.Alive, ""},
-		"external, hanging":    {health.Target{Type: "External", Args: script(t, "sleep 1000")}, pancake.Sick, "no answer in time"},
-		"external, missing":    {health.Target{Type: "External", Args: "/no/such/program"}, pancake.Sick, "no such file"},
-		"external, nothing":    {health.Target{Type: "External"}, pancake.Sick, "names no program"},
+		"unknown type":         {health.Target{Spec: health.Spec{Type: "Magic"}}, pancake.Alive, ""},
+		"no such service port": {health.Target{Spec: health.Spec{Type: "HttpGet", Args: "http://{{ host }}:{{ tcp 1 }}/"}}, pancake.Sick, "no published tcp port has the service port 1"},
+		"bad template":         {health.Target{Spec: health.Spec{Type: "HttpGet", Args: "{{ nonsense }}"}}, pancake.Sick, "nonsense"},
+		"a loop":               {health.Target{Spec: health.Spec{Type: "HttpGet", Args: "{{ range 1000000000000 }}{{ end }}"}}, pancake.Sick, "not allowed"},
+		"tcp":                  {health.Target{Spec: health.Spec{Type: "Tcp", Args: "{{ host }}:{{ tcp 10080 }}"}}, pancake.Alive, ""},
+		"tcp by default":       {health.Target{Spec: health.Spec{Type: "Tcp"}}, pancake.Alive, ""},
+		"tcp, closed at once":  {health.Target{Spec: health.Spec{Type: "Tcp", Args: closed}}, pancake.Sick, "nothing listens"},
+		"tcp, nobody":          {health.Target{Spec: health.Spec{Type: "Tcp", Args: "127.0.0.1:1"}}, pancake.Sick, "connection refused"},
+		"always":               {health.Target{Spec: health.Spec{Type: "AlwaysSuccessful"}}, pancake.Alive, ""},
+		"external":             {health.Target{Spec: health.Spec{Type: "External", Args: "/bin/true {{ container }}"}}, pancake.Alive, ""},
+		"external, failing":    {health.Target{Spec: health.Spec{Type: "External", Args: script(t, `echo "bad $1 $SECRET."; exit 3`) + " {{ container }}"}}, pancake.Sick, "exit status 3: bad node ."},
+		"external, no shell":   {health.Target{Spec: health.Spec{Type: "External", Args: "/bin/echo $(exit 1) ; false"}}, pancake.Alive, ""},
+		"external, hanging":    {health.Target{Spec: health.Spec{Type: "External", Args: script(t, "sleep 1000")}}, pancake.Sick, "no answer in time"},
+		"external, missing":    {health.Target{Spec: health.Spec{Type: "External", Args: "/no/such/program"}}, pancake.Sick, "no such file"},
+		"external, nothing":    {health.Target{Spec: health.Spec{Type: "External"}}, pancake.Sick, "names no program"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			tt.target.Service = service(t, up)
@@ -156,31 +155,10 @@ func TestChecks(t *testing.T) {
 func TestWithoutPorts(t *testing.T) {
 	bare := pancake.Service{ID: "1"}
 	for kind, want := range map[string]pancake.ServiceStatus{"": pancake.Alive, "Tcp": pancake.Sick, "HttpGet": pancake.Sick} {
-		if got := first(t, health.Config{}, health.Target{Service: bare, Type: kind}); got.Status != want {
+		if got := first(t, health.Config{}, health.Target{Service: bare, Spec: health.Spec{Type: kind}}); got.Status != want {
 			t.Errorf("%q: %+v", kind, got)
 		}
 	}
-}
-
-// TestStoppedProgramLeavesNothingBehind ends a check that has started a child.
-func TestStoppedProgramLeavesNothingBehind(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "pid")
-	target := health.Target{Service: pancake.Service{ID: "1"}, Type: "External", Args: script(t, "sleep 1000 & echo $! > "+file+"; wait")}
-	ctx, cancel := context.WithCancel(t.Context())
-	var wg sync.WaitGroup
-	wg.Go(func() { health.New(health.Config{Interval: time.Minute}).Watch(ctx, target, func(health.Result) {}) })
-	pid := ""
-	until(t, "the child runs", func() bool {
-		b, err := os.ReadFile(file)
-		pid = strings.TrimSuffix(string(b), "\n")
-		return err == nil && pid != string(b)
-	})
-	cancel()
-	wg.Wait()
-	until(t, "the child is gone", func() bool {
-		stat, err := os.ReadFile("/proc/" + pid + "/stat")
-		return err != nil || strings.Contains(string(stat), ") Z ")
-	})
 }
 
 func until(t *testing.T, what string, ok func() bool) {
@@ -236,32 +214,5 @@ func TestFollowsAService(t *testing.T) {
 	<-done
 	if len(results) != 0 {
 		t.Errorf("reported again: %+v", <-results)
-	}
-}
-
-// TestHangingChecksDelayNoOther has many checks that hang beside one that does not.
-func TestHangingChecksDelayNoOther(t *testing.T) {
-	up := web(t)
-	c := health.New(health.Config{Interval: time.Minute})
-	ctx, cancel := context.WithCancel(t.Context())
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	defer cancel()
-	for i := range 100 {
-		wg.Go(func() {
-			c.Watch(ctx, health.Target{Service: pancake.Service{ID: fmt.Sprint(i)}, Type: "HttpGet", Args: "http://" + up + "/hang"}, func(health.Result) {})
-		})
-	}
-	passed := make(chan health.Result, 1)
-	wg.Go(func() {
-		c.Watch(ctx, health.Target{Service: pancake.Service{ID: "well"}, Type: "HttpGet", Args: "http://" + up + "/ok"}, func(r health.Result) { passed <- r })
-	})
-	select {
-	case r := <-passed:
-		if r.Status != pancake.Alive {
-			t.Errorf("%+v", r)
-		}
-	case <-time.After(30 * time.Second): // half of the time for which the others hang
-		t.Error("it waits for the others")
 	}
 }

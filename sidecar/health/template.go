@@ -2,6 +2,7 @@ package health
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"text/template"
 	"text/template/parse"
@@ -38,7 +39,8 @@ func (c *Checker) expand(args string, svc *pancake.Service) (string, error) {
 		return "", pancake.Errorf(pancake.Invalid, "label %s: %w", pancake.LabelHealthCheckArgs, err)
 	}
 	if len(t.Templates()) > 1 || t.Tree != nil && !straight(t.Root) {
-		return "", pancake.Errorf(pancake.Invalid, "label %s: loops and nested templates are not allowed", pancake.LabelHealthCheckArgs)
+		return "", pancake.Errorf(pancake.Invalid, "label %s: loops, variables, nested templates and functions other than %s are not allowed",
+			pancake.LabelHealthCheckArgs, strings.Join(functions, ", "))
 	}
 	out := &bounded{limit: maxArgs}
 	if err := t.Execute(out, nil); err != nil {
@@ -51,26 +53,47 @@ func (c *Checker) expand(args string, svc *pancake.Service) (string, error) {
 	return strings.TrimSpace(out.String()), nil
 }
 
-// straight reports whether a template runs from its start to its end: labels
-// come from whoever starts a container, who must not be able to keep us busy.
+// functions are those that a template may call: ours, and of Go's those that make no text.
+// printf, js and others can double a text with each call.
+var functions = []string{"host", "container", "tcp", "udp", "and", "or", "not", "eq", "ne", "lt", "le", "gt", "ge"}
+
+// straight reports whether a template runs from its start to its end and keeps nothing in
+// variables: labels come from whoever starts a container, who must not be able to keep us
+// busy or to fill our memory.
 func straight(n parse.Node) bool {
 	switch n := n.(type) {
 	case *parse.ListNode:
-		if n == nil {
-			return true
-		}
-		for _, child := range n.Nodes {
-			if !straight(child) {
-				return false
-			}
-		}
-		return true
+		return n == nil || !slices.ContainsFunc(n.Nodes, func(child parse.Node) bool { return !straight(child) })
 	case *parse.IfNode:
-		return straight(n.List) && straight(n.ElseList)
-	case *parse.TextNode, *parse.ActionNode, *parse.CommentNode:
+		return plainPipe(n.Pipe) && straight(n.List) && straight(n.ElseList)
+	case *parse.ActionNode:
+		return plainPipe(n.Pipe)
+	case *parse.TextNode, *parse.CommentNode:
 		return true
 	}
 	return false
+}
+
+// plainPipe reports whether a pipeline declares nothing and calls only functions.
+func plainPipe(p *parse.PipeNode) bool {
+	for _, command := range p.Cmds {
+		for _, arg := range command.Args {
+			switch arg := arg.(type) {
+			case *parse.IdentifierNode:
+				if !slices.Contains(functions, arg.Ident) {
+					return false
+				}
+			case *parse.PipeNode:
+				if !plainPipe(arg) {
+					return false
+				}
+			case *parse.StringNode, *parse.NumberNode, *parse.BoolNode:
+			default:
+				return false
+			}
+		}
+	}
+	return len(p.Decl) == 0
 }
 
 // bounded keeps the first limit bytes written to it and drops the rest.

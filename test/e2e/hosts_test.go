@@ -21,15 +21,18 @@ import (
 const (
 	captureVariable = "PANCAKE_E2E_CAPTURE" // capture the packets of the link it names
 	getVariable     = "PANCAKE_E2E_GET"     // print what is at the URL it names
+	sidecarVariable = "PANCAKE_E2E_SIDECAR" // run the Sidecar that it describes
 )
 
 func TestMain(m *testing.M) {
 	var err error
-	switch link, url := os.Getenv(captureVariable), os.Getenv(getVariable); {
+	switch link, url, node := os.Getenv(captureVariable), os.Getenv(getVariable), os.Getenv(sidecarVariable); {
 	case link != "":
 		err = capturePackets(link)
 	case url != "":
 		err = printPage(url)
+	case node != "":
+		err = runSidecarNode(node)
 	default:
 		os.Exit(m.Run())
 	}

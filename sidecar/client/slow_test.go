@@ -1,0 +1,67 @@
+package client_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/pancake-stack/pancake/sidecar/client"
+)
+
+// repeating is a Sidecar that says the same every ten seconds.
+type repeating string
+
+func (r repeating) RoundTrip(req *http.Request) (*http.Response, error) {
+	body, w := io.Pipe()
+	context.AfterFunc(req.Context(), func() { _ = w.CloseWithError(req.Context().Err()) })
+	go func() {
+		for {
+			if _, err := io.WriteString(w, string(r)); err != nil {
+				return
+			}
+			time.Sleep(10 * time.Second)
+		}
+	}()
+	return &http.Response{StatusCode: http.StatusOK, Body: body}, nil
+}
+
+var errEnough = errors.New("enough")
+
+// TestSlowConsumersAreNotCutOff: that the caller takes its time is no silence of the Sidecar.
+func TestSlowConsumersAreNotCutOff(t *testing.T) {
+	take := func(calls *int) error {
+		if *calls++; *calls == 3 {
+			return errEnough
+		}
+		time.Sleep(time.Minute)
+		return nil
+	}
+	for name, follow := range map[string]func(calls *int) error{
+		"watch": func(calls *int) error {
+			c := client.Client{HTTP: &http.Client{Transport: repeating("{}\n")}}
+			return c.Watch(context.Background(), func(*client.State) error { return take(calls) })
+		},
+		"events": func(calls *int) error {
+			c := client.Client{HTTP: &http.Client{Transport: repeating("id: 1\nevent: change\ndata: {}\n\n")}}
+			return c.Events(context.Background(), "", func(client.Event) error { return take(calls) })
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				calls, start := 0, time.Now()
+				if err := follow(&calls); !errors.Is(err, errEnough) {
+					t.Errorf("after %d calls: %v", calls, err)
+				}
+				if took := time.Since(start); took != 2*time.Minute {
+					t.Errorf("it took %s: the connection was made anew", took)
+				}
+				synctest.Wait()
+				time.Sleep(time.Minute)
+			})
+		})
+	}
+}
