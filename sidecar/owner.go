@@ -83,7 +83,7 @@ func (o *owner) show(ctx context.Context, changes []catalog.Change) {
 	}
 	snap, notable := o.catalog.Snapshot(), false
 	for _, c := range changes {
-		notable = notable || !c.Refresh
+		notable = notable || !c.Refresh && (!c.Local || c.Status())
 		level := slog.LevelDebug
 		if c.Service.Hostname == snap.Self {
 			level = slog.LevelInfo

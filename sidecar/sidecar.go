@@ -137,18 +137,22 @@ func (s *Sidecar) Run(ctx context.Context) error {
 	group.Go(func() error { return s.discover(ctx, found) })
 	group.Go(func() error { return s.notifier.Run(ctx) })
 	group.Go(func() error { return found.followListeners(ctx, s.notifier) })
+	settled := func(run func(context.Context) error) {
+		group.Go(func() error {
+			if err := s.settle(ctx); err != nil {
+				return err
+			}
+			return run(ctx)
+		})
+	}
+	// Before the catalogue is complete, proxies would lose what they have from before a restart.
+	settled(s.routes.run)
 	if s.envoy != nil {
-		group.Go(func() error { return s.envoy.Run(ctx) })
+		settled(s.envoy.Run)
 	}
 	if s.names != nil {
-		group.Go(func() error { return s.names.Run(ctx) })
+		settled(s.names.Run)
 	}
-	group.Go(func() error {
-		if err := s.settle(ctx); err != nil {
-			return err
-		}
-		return s.routes.run(ctx)
-	})
 	handler := s.handler(found.registry)
 	if s.cfg.TLSListener != nil {
 		defer s.cfg.TLSListener.Close()
@@ -214,5 +218,5 @@ func (s *Sidecar) handler(registry *discover.Registry) http.Handler {
 	if registry != nil {
 		cfg.Registrar = registry
 	}
-	return s.admin(api.Handler(cfg))
+	return api.Protect(s.admin(api.Handler(cfg)))
 }

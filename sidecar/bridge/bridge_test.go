@@ -104,7 +104,7 @@ func TestDecodeState(t *testing.T) {
 
 // TestTheirsHaveNoLabels: anybody can speak in the old cluster, and labels make routes here.
 func TestTheirsHaveNoLabels(t *testing.T) {
-	s, err := decodeRecord([]byte(`{"ID":"a","Hostname":"o1","Labels":{"traefik.http.routers.a.rule":"PathPrefix(`+"`/`"+`)"},"Task":"t","Note":"n"}`))
+	s, err := decodeRecord([]byte(`{"ID":"a","Hostname":"o1","Labels":{"traefik.http.routers.a.rule":"PathPrefix(` + "`/`" + `)"},"Task":"t","Note":"n"}`))
 	if err != nil || s.Labels != nil || s.Task != "" || s.Note != "" {
 		t.Errorf("%+v, %v", s, err)
 	}

@@ -227,7 +227,8 @@ func TestReceiverHoldsDown(t *testing.T) {
 
 func TestReceiverFilters(t *testing.T) {
 	receive(t, func(r *client.Receiver, calls func() int) {
-		at := noon
+		first := time.Now()
+		at := first
 		for _, tt := range []struct {
 			name        string
 			before, now pancake.ServiceStatus
@@ -245,7 +246,7 @@ func TestReceiverFilters(t *testing.T) {
 			at = at.Add(time.Second)
 			before, when := calls(), at
 			if tt.late {
-				when = noon
+				when = first
 			}
 			post(t, r, tt.name, tt.before, tt.now, when)
 			if got := calls() - before; got != tt.want {

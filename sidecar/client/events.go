@@ -3,6 +3,7 @@ package client
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"io"
@@ -120,11 +121,7 @@ func (c *Client) events(ctx context.Context, since *string, fn func(Event) error
 	if cause := context.Cause(ctx); cause != nil {
 		return cause
 	}
-	err = lines.Err()
-	if err == nil {
-		err = io.EOF
-	}
-	return pancake.Errorf(pancake.Unavailable, "events of sidecar at %s: %w", c.base(), err)
+	return pancake.Errorf(pancake.Unavailable, "events of sidecar at %s: %w", c.base(), cmp.Or(lines.Err(), io.EOF))
 }
 
 // known reports whether this version knows that kind of event; others are for

@@ -18,6 +18,10 @@ import (
 // deployment that rolls through the cluster is not a call for every service.
 const HoldDown = 5 * time.Second
 
+// maxAhead is how far ahead the time of a state may be that makes older updates count as old:
+// beyond, it is of a host whose clock is wrong.
+const maxAhead = time.Minute
+
 // Receiver takes the updates that a Sidecar posts to its listeners, and calls back
 // when a service that it is subscribed to becomes available or goes away. Mount
 // UpdateHandler where the Sidecar posts, /sidecar/update, and run Run.
@@ -132,7 +136,7 @@ func (r *Receiver) take(e *StateChangedEvent) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	before := r.state
-	if before != nil && !before.LastChanged.Before(e.ChangeEvent.Time) {
+	if before != nil && !before.LastChanged.Before(e.ChangeEvent.Time) && time.Until(before.LastChanged) < maxAhead {
 		return
 	}
 	r.state = e.State

@@ -1,10 +1,13 @@
 package client_test
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -27,6 +30,27 @@ func (r repeating) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 	}()
 	return &http.Response{StatusCode: http.StatusOK, Body: body}, nil
+}
+
+// TestClockOfTheFuture: a state from a host whose clock is ahead must not make a Receiver deaf
+// to all that follows.
+func TestClockOfTheFuture(t *testing.T) {
+	r := client.NewReceiver(1, func(*client.State) {})
+	post := func(cluster string, at time.Time) {
+		t.Helper()
+		body, err := json.Marshal(client.StateChangedEvent{State: &client.State{ClusterName: cluster, LastChanged: at}, ChangeEvent: client.ChangeEvent{Time: at}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.UpdateHandler().ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodPost, "/sidecar/update", bytes.NewReader(body)))
+		if got := r.State().ClusterName; got != cluster {
+			t.Errorf("after %q it knows %q", cluster, got)
+		}
+	}
+	now := time.Now()
+	post("ahead", now.Add(time.Hour))
+	post("right", now)
+	post("later", now.Add(time.Second))
 }
 
 var errEnough = errors.New("enough")

@@ -79,19 +79,8 @@ func (c *caches) set(clusters []export.Cluster, bindIP string, zone func(string)
 	now := make(map[string]export.Cluster, len(clusters))
 	var deaf []string // listeners that are gone, of clusters that are not
 	for _, cluster := range clusters {
-		usable := slices.DeleteFunc(slices.Clone(cluster.Endpoints), func(e export.Endpoint) bool {
-			_, err := netip.ParseAddr(e.IP)
-			bad := err != nil || e.Port < 1 || e.Port > 65535
-			if bad { // a proxy would refuse the others as well
-				problems = append(problems, export.Problem{Service: cluster.Service, Port: cluster.Port, Message: fmt.Sprintf("%s:%d on host %s is no address", e.IP, e.Port, e.Host)})
-			}
-			return bad
-		})
-		for i := range usable {
-			if zone != nil {
-				usable[i].Zone = zone(usable[i].Host)
-			}
-		}
+		usable, bad := usable(cluster, zone)
+		problems = append(problems, bad...)
 		cluster.Endpoints = usable
 		before, known := c.known[cluster.Name]
 		now[cluster.Name] = cluster
@@ -136,6 +125,22 @@ func (c *caches) set(clusters []export.Cluster, bindIP string, zone func(string)
 		}
 	}
 	return problems, nil
+}
+
+// usable are the endpoints of a cluster that a proxy takes, and where they are. For one that
+// is no address it would refuse the others as well.
+func usable(c export.Cluster, zone func(string) string) (out []export.Endpoint, problems []export.Problem) {
+	for _, e := range c.Endpoints {
+		if _, err := netip.ParseAddr(e.IP); err != nil || e.Port < 1 || e.Port > 65535 {
+			problems = append(problems, export.Problem{Service: c.Service, Port: c.Port, Message: fmt.Sprintf("%s:%d on host %s is no address", e.IP, e.Port, e.Host)})
+			continue
+		}
+		if zone != nil {
+			e.Zone = zone(e.Host)
+		}
+		out = append(out, e)
+	}
+	return out, problems
 }
 
 // sameEndpoint reports whether a proxy is told the same of two endpoints.
