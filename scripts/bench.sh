@@ -37,6 +37,7 @@ for part in "$@"; do
 		scripts/build.sh
 		scripts/images.sh
 	fi
+	[ "$part" != goavail ] || scripts/bind.sh
 	# Built first, so that compiling does not run beside what is measured.
 	go build -o "bin/bench/$part" "./test/bench/$part"
 	"bin/bench/$part"

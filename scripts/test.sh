@@ -12,6 +12,7 @@ if [ "${1:-}" = --e2e ]; then
 	scripts/build.sh
 	scripts/images.sh
 	scripts/etcd.sh
+	scripts/bind.sh
 	say "go test -tags e2e ./test/e2e/..."
 	exec go test -tags e2e -count=1 -v -timeout 20m ./test/e2e/...
 fi
@@ -28,6 +29,7 @@ fi
 
 say "The first time, everything is compiled: several minutes without a line. After that it is cached."
 scripts/vaultd.sh
+scripts/bind.sh
 say "go vet ./..."
 go vet ./...
 say "go test ${race[*]} ./..."

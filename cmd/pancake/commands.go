@@ -23,7 +23,7 @@ func commands() map[string][]func(*environment) *cobra.Command {
 		groupAccess: {
 			newLoginCommand, newLogoutCommand, newTokenCommand, newCACommand, newGossipKeyCommand, newAuditCommand,
 		},
-		groupDaemons: {newDevCommand, newSchedulerCommand, newAgentCommand, newSidecarCommand},
+		groupDaemons: {newDevCommand, newSchedulerCommand, newAgentCommand, newSidecarCommand, newGoavailCommand},
 		"":           {newVersionCommand},
 	}
 }
