@@ -27,9 +27,10 @@ func BenchmarkOwner10000(b *testing.B) {
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
-	changes, _ := o.catalog.Merge(records, now)
-	o.show(b.Context(), changes)
-	changes = nil
+	func() { // the changes are garbage when it ends
+		changes, _ := o.catalog.Merge(records, now)
+		o.show(b.Context(), changes)
+	}()
 	runtime.GC()
 	runtime.ReadMemStats(&after)
 	b.ReportAllocs()
