@@ -13,6 +13,10 @@ if [ "${1:-}" = --e2e ]; then
 	scripts/images.sh
 	scripts/etcd.sh
 	scripts/bind.sh
+	if can_install; then # hosts are network namespaces; without root those tests say that they were left out
+		need ip iproute2
+		need iptables iptables
+	fi
 	say "go test -tags e2e ./test/e2e/..."
 	exec go test -tags e2e -count=1 -v -timeout 20m ./test/e2e/...
 fi
@@ -30,6 +34,7 @@ fi
 say "The first time, everything is compiled: several minutes without a line. After that it is cached."
 scripts/vaultd.sh
 scripts/bind.sh
+if can_install; then need dig bind9-dnsutils; fi
 say "go vet ./..."
 go vet ./...
 say "go test ${race[*]} ./..."

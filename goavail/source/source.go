@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"github.com/pancake-stack/pancake"
+	"github.com/pancake-stack/pancake/goavail/state"
 )
 
 // Node is one machine that takes traffic.
@@ -115,24 +116,35 @@ type Follower struct {
 	views map[string]View
 }
 
-const fileName = "platform.json"
-
-// New reads what was seen before.
+// New reads what was seen before. A file that cannot be read is moved aside: the platform
+// is asked anew then, rather than that a broken disk stops failover.
 func New(cfg Config) (*Follower, error) {
 	cfg.Log = cmp.Or(cfg.Log, slog.New(slog.DiscardHandler))
 	f := &Follower{cfg: cfg, views: map[string]View{}}
-	text, err := os.ReadFile(filepath.Join(cfg.DataDir, fileName))
+	text, err := state.ReadFile(f.file())
 	if errors.Is(err, fs.ErrNotExist) {
 		return f, nil
 	}
+	views := map[string]View{}
 	if err == nil {
-		err = json.Unmarshal(text, &f.views)
+		err = json.Unmarshal(text, &views)
 	}
-	if err != nil {
-		return nil, pancake.Errorf(pancake.Invalid, "what was seen of the platform before: %w; remove the file if it is broken", err)
+	if err == nil && views == nil {
+		err = errors.New("it holds nothing")
 	}
+	if err == nil {
+		f.views = views
+		return f, nil
+	}
+	moved, renameErr := state.MoveAside(f.file(), time.Now())
+	if renameErr != nil {
+		return nil, pancake.Errorf(pancake.Invalid, "what was seen of the platform before: %w", errors.Join(err, renameErr))
+	}
+	cfg.Log.Error("what was seen of the platform before could not be read and was moved aside; it is asked anew", "file", moved, "err", err)
 	return f, nil
 }
+
+func (f *Follower) file() string { return filepath.Join(f.cfg.DataDir, state.PlatformName) }
 
 // Nodes are those of all sources as they are believed.
 func (f *Follower) Nodes() map[string][]Node {
@@ -217,11 +229,7 @@ func (f *Follower) save() error {
 	if err := os.MkdirAll(f.cfg.DataDir, 0o700); err != nil {
 		return err
 	}
-	name := filepath.Join(f.cfg.DataDir, fileName)
-	if err := os.WriteFile(name+".new", text, 0o600); err != nil {
-		return err
-	}
-	return os.Rename(name+".new", name)
+	return state.WriteFile(f.file(), text)
 }
 
 // watch follows one source, for ever.

@@ -1,13 +1,17 @@
 package source
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -54,6 +58,40 @@ func TestANodeThatIsGoneIsDrainedAndForgotten(t *testing.T) {
 	}
 	if v, _ = v.See(nodes("a", "b"), start.Add(time.Second+linger)); len(v.Nodes) != 2 {
 		t.Errorf("it is not forgotten: %+v", v)
+	}
+}
+
+func TestABrokenFileIsMovedAside(t *testing.T) {
+	for name, text := range map[string]string{"cut short": `{"ingress": {"nod`, "empty": "", "nothing": "null"} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			if err := os.WriteFile(filepath.Join(dir, "platform.json"), []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			var log bytes.Buffer
+			cfg := Config{
+				Sources: map[string]Source{"ingress": nil}, DataDir: dir,
+				Changed: func(map[string][]Node) {}, Log: slog.New(slog.NewTextHandler(&log, nil)),
+			}
+			f, err := New(cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, ok := f.Known(); ok {
+				t.Error("it knows something")
+			}
+			moved, _ := filepath.Glob(filepath.Join(dir, "platform.json.broken-*"))
+			if len(moved) != 1 || !strings.Contains(log.String(), moved[0]) {
+				t.Errorf("%v, log: %s", moved, &log)
+			}
+			f.see("ingress", nodes("a", "b"))
+			if f, err = New(cfg); err != nil || len(f.Nodes()["ingress"]) != 2 {
+				t.Errorf("what is seen then is not kept: %v, %v", f, err)
+			}
+			if files, _ := os.ReadDir(dir); len(files) != 2 {
+				t.Errorf("more is left than the file and the broken one: %v", files)
+			}
+		})
 	}
 }
 

@@ -31,6 +31,9 @@ const (
 	promiseName = "promise.json"
 	keyName     = "place.key"
 	maxFile     = 64 << 20 // bytes
+
+	// PlatformName is the file of package source, which is in the same directory.
+	PlatformName = "platform.json"
 )
 
 // State is what is kept.
@@ -53,7 +56,7 @@ func Open(path string) (*Dir, error) {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, pancake.Errorf(pancake.Invalid, "data directory: %w", err)
 	}
-	for _, name := range []string{fileName, promiseName, keyName} { // of an agent that was killed while it wrote
+	for _, name := range []string{fileName, promiseName, keyName, PlatformName} { // of an agent that was killed while it wrote
 		left, _ := filepath.Glob(filepath.Join(path, "."+name+"-*")) // the pattern is well-formed, except for odd paths
 		for _, file := range left {
 			_ = os.Remove(file) // they are in nobody's way
@@ -74,7 +77,7 @@ func Open(path string) (*Dir, error) {
 // moved aside, so that a broken disk does not stop failover; then moved says where to.
 func (d *Dir) Load(now time.Time) (s State, moved string, err error) {
 	name := filepath.Join(d.path, fileName)
-	text, err := readFile(name)
+	text, err := ReadFile(name)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return State{Version: version}, "", nil
@@ -87,8 +90,8 @@ func (d *Dir) Load(now time.Time) (s State, moved string, err error) {
 	if err == nil {
 		return s, "", nil
 	}
-	moved = fmt.Sprintf("%s.broken-%d", name, now.Unix())
-	if renameErr := os.Rename(name, moved); renameErr != nil {
+	moved, renameErr := MoveAside(name, now)
+	if renameErr != nil {
 		return State{}, "", pancake.Errorf(pancake.Invalid, "state in %s: %w", d.path, errors.Join(err, renameErr))
 	}
 	return State{Version: version}, moved, nil
@@ -101,12 +104,12 @@ func (d *Dir) Save(s State) error {
 	if err != nil {
 		return fmt.Errorf("encode the state: %w", err)
 	}
-	return d.write(fileName, text)
+	return WriteFile(filepath.Join(d.path, fileName), text)
 }
 
 // Promise reads what KeepPromise kept, the zero Promise if that is lost.
 func (d *Dir) Promise() (p elect.Promise) {
-	text, err := readFile(filepath.Join(d.path, promiseName))
+	text, err := ReadFile(filepath.Join(d.path, promiseName))
 	if err != nil || json.Unmarshal(text, &p) != nil {
 		return elect.Promise{} // a voter that has forgotten waits for a lease, which is safe
 	}
@@ -119,13 +122,13 @@ func (d *Dir) KeepPromise(p elect.Promise) error {
 	if err != nil {
 		return fmt.Errorf("encode a promise: %w", err)
 	}
-	return d.write(promiseName, text)
+	return WriteFile(filepath.Join(d.path, promiseName), text)
 }
 
 // Key is the key that this agent signs with, made at the first call.
 func (d *Dir) Key() (ed25519.PrivateKey, error) {
 	name := filepath.Join(d.path, keyName)
-	text, err := readFile(name)
+	text, err := ReadFile(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return d.newKey()
 	}
@@ -156,10 +159,11 @@ func (d *Dir) newKey() (ed25519.PrivateKey, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode a key: %w", err)
 	}
-	return key, d.write(keyName, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
+	return key, WriteFile(filepath.Join(d.path, keyName), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
 }
 
-func readFile(name string) ([]byte, error) {
+// ReadFile reads a file, unless it is far too large for one of an agent's.
+func ReadFile(name string) ([]byte, error) {
 	file, err := os.Open(name)
 	if err != nil {
 		return nil, err
@@ -172,9 +176,18 @@ func readFile(name string) ([]byte, error) {
 	return text, err
 }
 
-// write replaces a file: all of it or nothing, and for good.
-func (d *Dir) write(name string, text []byte) (err error) {
-	tmp, err := os.CreateTemp(d.path, "."+name+"-*")
+// MoveAside gives a file that cannot be read another name, for people to look at.
+func MoveAside(name string, now time.Time) (moved string, err error) {
+	moved = fmt.Sprintf("%s.broken-%d", name, now.Unix())
+	return moved, os.Rename(name, moved)
+}
+
+// WriteFile replaces a file: all of it or nothing. Once it returns nil, the file survives
+// a loss of power.
+func WriteFile(path string, text []byte) (err error) {
+	in, name := filepath.Split(path)
+	in = filepath.Clean(in)
+	tmp, err := os.CreateTemp(in, "."+name+"-*")
 	if err != nil {
 		return fmt.Errorf("write %s: %w", name, err)
 	}
@@ -189,10 +202,10 @@ func (d *Dir) write(name string, text []byte) (err error) {
 	if err := errors.Join(tmp.Sync(), tmp.Close()); err != nil {
 		return err
 	}
-	if err := os.Rename(tmp.Name(), filepath.Join(d.path, name)); err != nil {
+	if err := os.Rename(tmp.Name(), path); err != nil {
 		return err
 	}
-	dir, err := os.Open(d.path)
+	dir, err := os.Open(in)
 	if err != nil {
 		return err
 	}

@@ -104,7 +104,7 @@ func TestBrokenFilesDoNotStopTheAgent(t *testing.T) {
 
 func TestLeftoversAreRemoved(t *testing.T) {
 	path := t.TempDir()
-	for _, name := range []string{".state.json-123", ".place.key-1", "notes"} {
+	for _, name := range []string{".state.json-123", ".place.key-1", ".platform.json-1", "notes"} {
 		if err := os.WriteFile(filepath.Join(path, name), []byte("half"), 0o600); err != nil {
 			t.Fatal(err)
 		}
