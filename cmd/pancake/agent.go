@@ -158,6 +158,7 @@ func newNode(ctx context.Context, getenv func(string) string, cfg nodeConfig) (*
 		Hostname: hostname, AdvertiseIP: cfg.advertise, BindAddr: gossipHost, BindPort: gossipPort,
 		ClusterName: cfg.clusterName, Seeds: list(cfg.seeds), DockerHost: cfg.docker,
 		Agent: id, ForeignContainers: cfg.foreign, TraefikDomain: cfg.domain,
+		RegistrationsFile: cfg.dir.join("registrations.json"), Version: buildVersion(),
 		Quiet: true, // the containers go on without us, so a restart must not take them out of traffic
 		Log:   cfg.log.With("part", "sidecar"), Metrics: metrics,
 	}
