@@ -134,7 +134,9 @@ type Record struct {
 	Policy  dns.Policy
 	Proxied bool
 	Members []Member // in the order of preference
-	// MinHealthy is how many members stay in service, come what may. Default 1.
+	// MinHealthy is how many members stay in service, come what may. Default 1. While there
+	// are fewer, such as when the platform has lost some, none is taken out, not even one
+	// that is not listed any more.
 	MinHealthy int
 	// Serve is how many members are in service at a time: the first that are up.
 	// Default: all; of a CNAME 1.
@@ -331,8 +333,6 @@ func (r Record) validate(targets map[string]bool, can dns.Capabilities) error {
 		return invalid("a CNAME has one value")
 	case r.MinHealthy < 1 || r.Serve < 0 || r.Serve > 0 && r.MinHealthy > r.Serve:
 		return invalid("min_healthy %d has to be at least 1, and at most what serves at a time", r.MinHealthy)
-	case len(r.Members) > 0 && r.MinHealthy > len(r.Members):
-		return invalid("min_healthy %d is more than the %d members", r.MinHealthy, len(r.Members))
 	}
 	values := map[string]bool{}
 	for _, m := range r.Members {

@@ -56,7 +56,6 @@ func TestConfigurationsThatMakeNoSense(t *testing.T) {
 			r.Type, r.Members = dns.AAAA, []goavail.Member{{Target: "a", Value: "::0001"}}
 		}),
 		"holds a name":        rec(func(r *goavail.Record) { r.Type = dns.CNAME }),
-		"more than the 2":     rec(func(r *goavail.Record) { r.MinHealthy = 3 }),
 		"at most what serves": rec(func(r *goavail.Record) { r.MinHealthy, r.Serve = 2, 1 }),
 		"TTL":                 rec(func(r *goavail.Record) { r.TTL = -1 }),
 	} {

@@ -51,7 +51,6 @@ type Agent struct {
 	cfg     Config
 	log     *slog.Logger
 	dir     *state.Dir
-	hash    string
 	prober  *probe.Prober
 	gossip  *gossip.Gossip
 	elector elector
@@ -76,6 +75,7 @@ type knowledge struct {
 	canaries map[string]bool
 	canary   vote.Canary
 	records  []Record
+	hash     string // of the configuration, with these records
 
 	board     *vote.Board
 	seq       uint64 // of this agent's own ballots
@@ -124,7 +124,7 @@ func New(cfg Config) (*Agent, error) {
 		cfg.Log.Error("the state could not be read and was moved aside; orders and history are taken from the other places", "file", moved)
 	}
 	a := &Agent{
-		cfg: cfg, log: cfg.Log, dir: dir, hash: cfg.hash(),
+		cfg: cfg, log: cfg.Log, dir: dir,
 		kick: make(chan struct{}, 1), speak: make(chan struct{}, 1), notes: make(chan client.Entry, 256), listening: make(chan struct{}),
 	}
 	a.remember(s)
@@ -249,7 +249,8 @@ func (a *Agent) Ready(ctx context.Context) error {
 }
 
 // Reload replaces targets and records, also while Run works. What stays as it was goes on
-// undisturbed. All else needs a restart. It fails with Invalid, and changes nothing, for
+// undisturbed. All else needs a restart. Other records than before, apart from their
+// members, have to be confirmed by Apply. It fails with Invalid, and changes nothing, for
 // what makes no sense.
 func (a *Agent) Reload(targets []Target, records []Record) error {
 	targets = targetDefaults(targets)

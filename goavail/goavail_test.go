@@ -15,6 +15,7 @@ import (
 	"github.com/pancake-stack/pancake/goavail/client"
 	"github.com/pancake-stack/pancake/goavail/dns"
 	"github.com/pancake-stack/pancake/goavail/probe"
+	"github.com/pancake-stack/pancake/goavail/vote"
 	"github.com/pancake-stack/pancake/internal/testkit"
 )
 
@@ -344,6 +345,84 @@ func TestReload(t *testing.T) {
 		t.Error("took a record of a target that is not listed")
 	}
 	r.steady(500*time.Millisecond, 0, 2)
+}
+
+// A platform that has lost more than min_healthy allows keeps nothing from being taken over.
+func TestFewerMembersThanTheMinimum(t *testing.T) {
+	r := newRig(t, 1, 23, func(cfg *goavail.Config) { cfg.Records[0].MinHealthy = 3 })
+	r.start(0)
+	r.live(0, 1, 2, 3)
+	targets, records := r.work()
+	targets[1].Drain = true
+	records[0].MinHealthy = 3
+	few := slices.Clone(records)
+	few[0].Members = few[0].Members[:2]
+	if err := r.agents[0].Reload(targets[:2], few); err != nil {
+		t.Fatal(err)
+	}
+	r.await("the drain is known, and what is not listed any more is kept", func() bool {
+		kept := 0
+		for _, m := range r.agents[0].Status(t.Context(), false).Sets[0].Members {
+			if m.Want && m.Rule == string(vote.RuleMinimum) && (m.Target == "" || m.Target == "t1" && strings.Contains(m.Reason, "the platform drains it")) {
+				kept++
+			}
+		}
+		return kept == 3
+	})
+	r.steady(time.Second, 0, 1, 2, 3)
+	// So does a restart.
+	r.stop(0)
+	r.change = func(cfg *goavail.Config) { cfg.Targets, cfg.Records = targets[:2], few }
+	r.start(0)
+	r.knows(r.writer(0), "t0", "up")
+	r.steady(time.Second, 0, 1, 2, 3)
+	if err := r.agents[0].Reload(targets, records); err != nil {
+		t.Fatal(err)
+	}
+	r.live(0, 2, 3)
+}
+
+// Records that are new are shown before they are acted on, also without a restart.
+func TestReloadedRecordsAreShownFirst(t *testing.T) {
+	r := newRig(t, 1, 24, func(cfg *goavail.Config) { cfg.NoDryRun, cfg.ReadEvery = false, time.Minute })
+	r.start(0)
+	a := r.agents[r.writer(0)]
+	apply := func() {
+		t.Helper()
+		if _, err := a.Apply(t.Context(), client.Request{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	apply()
+	r.live(0, 1, 2, 3)
+	targets, records := r.work()
+	records[0].Members = records[0].Members[:3]
+	if err := a.Reload(targets, records); err != nil {
+		t.Fatal(err)
+	}
+	r.live(0, 1, 2) // members need nobody's leave
+	shown := len(r.entries(0, client.KindPlan))
+	more := dns.Key{Name: "more.example.org", Type: dns.A}
+	records = append(records, goavail.Record{Key: more, TTL: 30, Members: []goavail.Member{{Target: "t3"}}})
+	if err := a.Reload(targets, records); err != nil {
+		t.Fatal(err)
+	}
+	r.await("the new record is shown", func() bool {
+		plans := r.entries(0, client.KindPlan)
+		return len(plans) > shown && plans[len(plans)-1].Set == more.String()
+	})
+	if s := a.Status(t.Context(), false); !s.DryRun {
+		t.Error("the configuration counts as confirmed")
+	}
+	r.webs[0].down()
+	r.knows(0, "t0", "down")
+	r.steady(time.Second, 0, 1, 2)
+	if got := r.zone.values(more); got != "" {
+		t.Errorf("%s holds %s, which nobody has confirmed", more, got)
+	}
+	apply()
+	r.live(1, 2)
+	r.await("the new record", func() bool { return r.zone.values(more) == r.ip(3) })
 }
 
 // TestCanaries: a place that sees nothing at all abstains.

@@ -104,7 +104,7 @@ func TestEntriesOfTheFutureAreOfNow(t *testing.T) {
 
 // What one place says another one must take, however much happens.
 func TestEverythingCanBeTaken(t *testing.T) {
-	a := &Agent{hash: "1", knowledge: knowledge{ids: map[string]bool{}}}
+	a := &Agent{knowledge: knowledge{hash: "1", ids: map[string]bool{}}}
 	b := &Agent{kick: make(chan struct{}, 1), knowledge: knowledge{ids: map[string]bool{}}}
 	a.book.Give(vote.Order{Kind: vote.Hold, At: time.Now()})
 	for i := range tellHistory {

@@ -17,7 +17,10 @@ const adoptFor = 10 * time.Minute
 
 // Apply confirms this configuration, for all agents that have the same.
 func (a *Agent) Apply(_ context.Context, r client.Request) ([]client.Order, error) {
-	return a.give(r, vote.Order{Kind: vote.Confirm, About: a.hash})
+	a.mu.Lock()
+	hash := a.hash
+	a.mu.Unlock()
+	return a.give(r, vote.Order{Kind: vote.Confirm, About: hash})
 }
 
 // Hold stops all changes of the sets that r names, or of all, or allows them again. It

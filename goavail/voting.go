@@ -25,7 +25,7 @@ func targetID(t Target) uint64 {
 	return h.Sum64()
 }
 
-// watch replaces the targets and records.
+// watch replaces the targets and records, and with them the hash of the configuration.
 func (a *Agent) watch(targets []Target, records []Record) error {
 	list := make([]probe.Target, 0, len(targets)+len(a.cfg.Canaries))
 	for _, t := range targets {
@@ -51,6 +51,11 @@ func (a *Agent) watch(targets []Target, records []Record) error {
 		next[t.Name], byID[w.id] = w, t.Name
 	}
 	a.targets, a.byID, a.records = next, byID, records
+	cfg := a.cfg
+	if cfg.Records = records; a.hash != cfg.hash() {
+		// What is new has to be read, and shown, at once.
+		a.hash, a.act.next, a.act.shown = cfg.hash(), time.Time{}, ""
+	}
 	for _, c := range a.cfg.Canaries {
 		a.canaries[c.Name] = true
 	}
@@ -177,7 +182,7 @@ func (a *Agent) cast(all bool) {
 	}
 }
 
-// configID is the hash of the configuration as a number. a.mu is not needed.
+// configID is the hash of the configuration as a number. a.mu is held.
 func (a *Agent) configID() uint64 {
 	n, _ := strconv.ParseUint(a.hash, 16, 64) // it is 16 hexadecimal digits
 	return n

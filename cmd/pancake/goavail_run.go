@@ -70,7 +70,8 @@ type goavailRun struct {
 	log    logger
 	follow *source.Follower // nil if all targets are listed by hand
 	agent  *goavail.Agent
-	cert   *identity.Source // of the API; nil if it speaks plain HTTP
+	cert   *identity.Source         // of the API; nil if it speaks plain HTTP
+	known  map[string][]source.Node // by the platform at the start
 	nodes  chan map[string][]source.Node
 }
 
@@ -83,7 +84,7 @@ func (r *goavailRun) run(ctx context.Context) error {
 	if err := r.learn(ctx); err != nil {
 		return err
 	}
-	cfg, err := r.file.Config(r.known())
+	cfg, err := r.file.Config(r.known)
 	if err != nil {
 		return err
 	}
@@ -117,8 +118,12 @@ func (r *goavailRun) run(ctx context.Context) error {
 		group.Go(func() error { return r.follow.Run(ctx, false) })
 	}
 	group.Go(func() error {
+		scheme := "http"
+		if r.cert != nil {
+			scheme = "https"
+		}
 		if r.agent.Ready(ctx) == nil {
-			r.env.say("\ngoavail is ready: place %s, API http://%s", cfg.Place, cmp.Or(cfg.HTTPAddr, "127.0.0.1:7950"))
+			r.env.say("\ngoavail is ready: place %s, API %s://%s", cfg.Place, scheme, cmp.Or(cfg.HTTPAddr, "127.0.0.1:7950"))
 		}
 		return nil
 	})
@@ -143,16 +148,12 @@ func (r *goavailRun) learn(ctx context.Context) error {
 	}
 	if missing, ok := r.follow.Known(); !ok {
 		r.env.say("goavail waits for the platform to name the nodes of target %s", missing)
-		return r.follow.Run(ctx, true)
+		if err := r.follow.Run(ctx, true); err != nil {
+			return err
+		}
 	}
+	r.known = r.follow.Nodes()
 	return nil
-}
-
-func (r *goavailRun) known() map[string][]source.Node {
-	if r.follow == nil {
-		return nil
-	}
-	return r.follow.Nodes()
 }
 
 // changed keeps the newest nodes for reload.
@@ -169,8 +170,9 @@ func (r *goavailRun) reload(ctx context.Context) error {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
-	nodes := r.known()
+	nodes := r.known
 	for {
+		next := r.file
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -181,17 +183,34 @@ func (r *goavailRun) reload(ctx context.Context) error {
 				err = errNewSets
 			}
 			if err != nil {
-				r.log.ErrorContext(ctx, "the changed configuration is not used", "err", err)
+				r.refused(ctx, err)
 				continue
 			}
-			r.file = fresh
-			r.renew(ctx)
-			r.log.InfoContext(ctx, "targets and the certificate are read again; all else needs a restart")
+			next = fresh
 		}
-		if err := r.agent.Reload(r.file.Watched(nodes)); err != nil {
-			r.log.ErrorContext(ctx, "targets and records stay as they were", "err", err)
-		}
+		r.take(ctx, next, nodes)
 	}
+}
+
+// take hands the agent what a file says with the nodes that the platform has. A file that
+// the agent refuses is forgotten: it would be in the way of the nodes that change later.
+func (r *goavailRun) take(ctx context.Context, next *file.File, nodes map[string][]source.Node) {
+	err := r.agent.Reload(next.Watched(nodes))
+	switch {
+	case next == r.file && err != nil:
+		r.log.ErrorContext(ctx, "targets and records stay as they were", "err", err)
+	case next == r.file:
+	case err != nil:
+		r.refused(ctx, err)
+	default:
+		r.file = next
+		r.renew(ctx)
+		r.log.InfoContext(ctx, "targets and the certificate are read again; all else needs a restart")
+	}
+}
+
+func (r *goavailRun) refused(ctx context.Context, err error) {
+	r.log.ErrorContext(ctx, "the changed configuration is not used; the one before it stays", "err", err)
 }
 
 // errNewSets keeps records that nobody has confirmed from being acted on.

@@ -1,6 +1,7 @@
 package file
 
 import (
+	"cmp"
 	"encoding/base64"
 	"fmt"
 	"net"
@@ -187,6 +188,10 @@ func (f *File) checkRecords() {
 			if dynamic[m.Target] && m.Value != "" {
 				f.fail(at+".value", "%s are many; their own addresses are the values", m.Target)
 			}
+		}
+		least := cmp.Or(r.MinHealthy, s.Safety.MinHealthy)
+		if n := len(r.Targets); least > n && n > 0 && !slices.ContainsFunc(r.Targets, func(m Member) bool { return dynamic[m.Target] }) {
+			f.fail(path, "min_healthy %d is more than the %d targets", least, n)
 		}
 		if r.Type == dns.Check && slices.ContainsFunc(r.Targets, func(m Member) bool { return m.Value == "" }) {
 			f.fail(path+".targets", "each needs a value: the id of its health check")

@@ -44,6 +44,8 @@ func TestMistakes(t *testing.T) {
 		{strings.Replace(head, ", port: 80", "", 1), "targets[0]: tcp needs a port"},
 		{strings.Replace(head, "address: 192.0.2.1", "from: {sidecar: x}", 1), "targets[0].from.service: is missing"},
 		{strings.Replace(head, "targets: [a]", "ttl: 5s, targets: [a]", 1), "records[0].ttl: Cloudflare takes"},
+		{strings.Replace(head, "targets: [a]", "min_healthy: 2, targets: [a]", 1), "g.yml:5:5: records[0]: min_healthy 2 is more than the 1 targets"},
+		{head + "safety: {min_healthy: 2}", "min_healthy 2 is more than the 1 targets"},
 		{strings.Repeat("[", 40), "exceeded max depth"},
 	} {
 		_, err := Parse("g.yml", []byte(tc.text), OldFlags{}, none)
@@ -259,7 +261,7 @@ func TestNodesOfThePlatform(t *testing.T) {
 	text := `provider: {name: cloudflare}
 targets: [{name: ingress, from: {sidecar: "http://127.0.0.1:7777", service: ingress}, kind: https}]
 records:
-  - {name: www.example.com, targets: [ingress]}
+  - {name: www.example.com, min_healthy: 3, targets: [ingress]} # the platform says how many there are
   - {name: www.example.com, type: AAAA, targets: [ingress]}
 `
 	f, err := Parse("g.yml", []byte(text), OldFlags{}, none)

@@ -86,7 +86,8 @@ func (v View) See(nodes []Node, now time.Time) (next View, why string) {
 		next.Nodes = append(next.Nodes, n)
 	}
 	for _, n := range v.Nodes {
-		if slices.ContainsFunc(nodes, func(o Node) bool { return o.Name == n.Name }) {
+		// Who has the address of one that is gone has taken its place.
+		if slices.ContainsFunc(nodes, func(o Node) bool { return o.Name == n.Name || o.Address == n.Address }) {
 			continue
 		}
 		if n.Gone.IsZero() {

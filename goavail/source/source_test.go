@@ -61,6 +61,13 @@ func TestANodeThatIsGoneIsDrainedAndForgotten(t *testing.T) {
 	}
 }
 
+func TestWhoHasTheAddressOfOneThatIsGoneTakesItsPlace(t *testing.T) {
+	v, _ := View{}.See(nodes("a", "b", "c"), start)
+	if v, _ = v.See(nodes("a", "b", "d"), start.Add(time.Second)); !slices.Equal(names(v, false), []string{"a", "b", "d"}) || len(v.Nodes) != 3 {
+		t.Errorf("%+v", v)
+	}
+}
+
 func TestABrokenFileIsMovedAside(t *testing.T) {
 	for name, text := range map[string]string{"cut short": `{"ingress": {"nod`, "empty": "", "nothing": "null"} {
 		t.Run(name, func(t *testing.T) {
