@@ -112,6 +112,9 @@ func TestHardTimeoutAndTasksThatAnAgentForgot(t *testing.T) {
 	eventually(t, "a new task runs", func() bool { return len(a.running()) == 1 && a.running()[0] != first })
 
 	second := a.running()[0]
+	eventually(t, "the scheduler knows that it runs", func() bool { // else it would launch it once more
+		return slices.ContainsFunc(s.live(t), func(t pancake.Task) bool { return t.ID == second && t.Status.State == pancake.TaskRunning })
+	})
 	a.halt()
 	a.set(func() { clear(a.tasks) })
 	a.start(s.grpc)

@@ -132,7 +132,7 @@ func (m *Member) stored(now time.Time) (identity.Leaf, [][]byte, error) {
 // confirmTries is how often a scheduler is asked whether the stored identity is still
 // good: its refusal may get lost when it hangs up while this side still writes.
 const (
-	confirmTries = 3
+	confirmTries = 8
 	confirmPause = 100 * time.Millisecond
 )
 

@@ -94,7 +94,7 @@ func parseYAML(name string, text []byte) (Settings, *report) {
 	case err != nil:
 		d.failAt(place{}, "", "not valid YAML: %w", err)
 	case len(documents) == 0:
-		d.failAt(place{}, "", "is empty; see examples/goavail.yml for what goes in")
+		d.failAt(place{}, "", "is empty; see examples/goavail/goavail.yml for what goes in")
 	case len(documents) > 1:
 		d.failAt(place{documents[1].Line, documents[1].Column}, "", "a second document begins here; all goes into one")
 	default:

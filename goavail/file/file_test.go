@@ -94,7 +94,7 @@ func TestAliasBomb(t *testing.T) {
 
 // What Print writes is read back as the same.
 func TestPrintReadsBack(t *testing.T) {
-	text, err := os.ReadFile("../../examples/goavail.yml")
+	text, err := os.ReadFile("../../examples/goavail/goavail.yml")
 	if err != nil {
 		t.Fatal(err)
 	}
