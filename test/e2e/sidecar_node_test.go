@@ -75,9 +75,11 @@ func (n sidecarNode) start(t *testing.T, h host) *process {
 	return startProgram(t, args[0], args[1:]...)
 }
 
-// slowTransport is real UDP and TCP on which everything takes a while longer.
+// slowTransport is real UDP and TCP on which everything takes a while longer, but for
+// what a host sends to itself.
 type slowTransport struct {
 	*memberlist.NetTransport
+	self  string
 	delay time.Duration
 }
 
@@ -85,7 +87,7 @@ func newSlowTransport(ip string, delay time.Duration) (*slowTransport, error) {
 	t, err := memberlist.NewNetTransport(&memberlist.NetTransportConfig{
 		BindAddrs: []string{ip}, BindPort: 7946, Logger: log.New(io.Discard, "", 0),
 	})
-	return &slowTransport{t, delay}, err
+	return &slowTransport{t, net.JoinHostPort(ip, "7946"), delay}, err
 }
 
 func (t *slowTransport) WriteTo(b []byte, addr string) (time.Time, error) {
@@ -93,6 +95,9 @@ func (t *slowTransport) WriteTo(b []byte, addr string) (time.Time, error) {
 }
 
 func (t *slowTransport) WriteToAddress(b []byte, a memberlist.Address) (time.Time, error) {
+	if a.Addr == t.self {
+		return t.NetTransport.WriteToAddress(b, a)
+	}
 	packet := append([]byte(nil), b...) // memberlist reuses it
 	time.AfterFunc(t.delay, func() {
 		_, _ = t.NetTransport.WriteToAddress(packet, a) // as lost as any other
