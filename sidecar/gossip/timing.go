@@ -11,11 +11,10 @@ const (
 	// probeEvery is how often each node probes another one. It decides how soon a
 	// dead node is noticed (see Noticed), and the traffic at rest (see IdleBytes).
 	probeEvery = 300 * time.Millisecond
-	// probeTimeout is how long an answer may take before others are asked to probe, too;
-	// it still counts until probeEvery. It is below the half of that: the others say after
-	// as long that they had no answer either, and Lifeguard takes it for our own fault if
-	// they have no time to say so.
-	probeTimeout = 140 * time.Millisecond
+	// probeTimeout is how long an answer may take before others are asked to probe, too.
+	// memberlist hands on what comes with an answer, our digests, only within it: it is
+	// above the round trip of a network that delays by 100 ms.
+	probeTimeout = 250 * time.Millisecond
 	// suspicionMult scales how long a node stays suspect, x log10(nodes) x probeEvery.
 	// 3 is the least with which Lifeguard wants a second accuser: without one a
 	// suspicion lasts suspicionMaxMult times as long.
