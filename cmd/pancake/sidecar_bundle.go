@@ -92,7 +92,7 @@ func collectBundle(ctx context.Context, a *asked) (files []bundleFile, missing [
 	var all error
 	missing = []string{}
 	for _, f := range bundleFiles() {
-		data, err := a.call(ctx, http.MethodGet, f.path)
+		data, err := a.Raw(ctx, http.MethodGet, f.path)
 		if err != nil {
 			missing, all = append(missing, f.name), errors.Join(all, err)
 			fmt.Fprintf(&problems, "%s: %v\n", f.name, err)

@@ -1,12 +1,9 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"slices"
@@ -53,53 +50,7 @@ func askSidecar(env *environment, address string) (*asked, error) {
 const (
 	// askTimeout bounds one question to a Sidecar.
 	askTimeout = 10 * time.Second
-	// maxAnswer bounds what a Sidecar may answer, in bytes.
-	maxAnswer = 256 << 20
 )
-
-// call asks what sidecar/client has no method for: the raw answer.
-func (a *asked) call(ctx context.Context, method, path string) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, method, a.base+path, nil)
-	if err != nil {
-		return nil, pancake.Errorf(pancake.Invalid, "--sidecar: %w", err)
-	}
-	resp, err := a.HTTP.Do(req)
-	if err != nil {
-		if u, ok := errors.AsType[*url.Error](err); ok {
-			err = u.Err
-		}
-		return nil, pancake.Errorf(pancake.Unavailable, "sidecar at %s does not answer: %w", a.base, err)
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
-	if err != nil {
-		return nil, pancake.Errorf(pancake.Unavailable, "sidecar at %s broke off its answer to %s: %w", a.base, path, err)
-	}
-	if resp.StatusCode >= 300 {
-		var e struct{ Message string }
-		_ = json.Unmarshal(body, &e) // else the status has to do
-		return nil, pancake.Errorf(kindOfStatus(resp.StatusCode), "sidecar at %s: %s %s: %s", a.base, method, path, cmp.Or(e.Message, resp.Status))
-	}
-	return body, nil
-}
-
-func kindOfStatus(code int) pancake.Kind {
-	switch code {
-	case http.StatusBadRequest:
-		return pancake.Invalid
-	case http.StatusNotFound:
-		return pancake.NotFound
-	case http.StatusConflict:
-		return pancake.Conflict
-	case http.StatusUnauthorized:
-		return pancake.Unauthenticated
-	case http.StatusForbidden:
-		return pancake.Forbidden
-	}
-	return pancake.Unavailable
-}
 
 // notAnswering adds what to do to the error of a Sidecar that does not answer.
 func notAnswering(err error) error {
@@ -199,7 +150,7 @@ nobody tries to reach it any more. One that is alive is refused: stop its Sideca
 		Example: examples("pancake sidecar force-leave node-7"),
 		Args:    arguments(1, 1),
 		RunE: asking(env, address, func(ctx context.Context, a *asked, args []string) error {
-			if _, err := a.call(ctx, http.MethodPost, sidecar.MembersPath+url.PathEscape(args[0])+"/leave"); err != nil {
+			if _, err := a.Raw(ctx, http.MethodPost, sidecar.MembersPath+url.PathEscape(args[0])+"/leave"); err != nil {
 				return err
 			}
 			if env.json() {
@@ -230,7 +181,7 @@ it is being replaced.`,
 		Example: examples("pancake sidecar keys", "pancake sidecar keys -o json"),
 		Args:    arguments(0, 0),
 		RunE: asking(env, address, func(ctx context.Context, a *asked, _ []string) error {
-			body, err := a.call(ctx, http.MethodGet, sidecar.KeysPath)
+			body, err := a.Raw(ctx, http.MethodGet, sidecar.KeysPath)
 			if err != nil {
 				return err
 			}

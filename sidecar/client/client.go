@@ -95,6 +95,23 @@ func (c *Client) Watch(ctx context.Context, fn func(*State) error) error {
 }
 
 // call sends in, if it is not nil, and decodes the answer into out, unless that is nil.
+// Raw makes a call that has no method of its own, such as a debug document's, and returns
+// the answer as it is.
+func (c *Client) Raw(ctx context.Context, method, path string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(c.Timeout, 2*time.Second))
+	defer cancel()
+	resp, err := c.do(ctx, method, path, nil, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxDocument))
+	if err != nil {
+		return nil, pancake.Errorf(pancake.Unavailable, "sidecar at %s broke off its answer to %s: %w", c.base(), path, err)
+	}
+	return body, nil
+}
+
 func (c *Client) call(ctx context.Context, method, path string, in, out any) error {
 	ctx, cancel := context.WithTimeout(ctx, cmp.Or(c.Timeout, 2*time.Second))
 	defer cancel()
