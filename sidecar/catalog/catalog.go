@@ -91,11 +91,14 @@ type Catalog struct {
 	// settled is set once all containers of this host are known. Until then what
 	// others know of this host is believed, so that our restart changes nothing.
 	settled bool
-	// outdated is set when the last snapshot is.
-	outdated bool
+	// views are the hosts as the last snapshot shows them; never modified. outdated are
+	// those that are different since.
+	views    map[string]*Host
+	outdated []*host
 }
 
 type host struct {
+	name    string
 	records map[string]record
 	living  bool      // it is a member
 	gone    bool      // it was one
@@ -105,7 +108,7 @@ type host struct {
 	digest                   uint64 // the sum of the hashes of what lives
 	dead                     int    // records that are shown as tombstones
 	lastUpdated, lastChanged time.Time
-	view                     *Host // what the last snapshot shows; nil if that is outdated
+	outdated                 bool // it is among Catalog.outdated
 }
 
 type record struct {
@@ -138,17 +141,22 @@ func (c *Catalog) get(hostname, id string) *pancake.Service {
 func (c *Catalog) host(name string) *host {
 	h := c.hosts[name]
 	if h == nil {
-		h = &host{records: map[string]record{}, lastUpdated: time.Unix(0, 0).UTC(), lastChanged: time.Unix(0, 0).UTC()}
+		h = &host{name: name, records: map[string]record{}, lastUpdated: time.Unix(0, 0).UTC(), lastChanged: time.Unix(0, 0).UTC()}
 		c.hosts[name] = h
 	}
 	return h
 }
 
-func (c *Catalog) outdate(h *host) { h.view, c.outdated = nil, true }
+func (c *Catalog) outdate(h *host) {
+	if !h.outdated {
+		h.outdated = true
+		c.outdated = append(c.outdated, h)
+	}
+}
 
 // Outdated reports whether the last snapshot does not show everything: also what
 // is no change to anybody else, such as that a host is a member now.
-func (c *Catalog) Outdated() bool { return c.outdated }
+func (c *Catalog) Outdated() bool { return len(c.outdated) > 0 }
 
 // tally counts a record in (by 1) or out (by -1).
 func (c *Catalog) tally(h *host, r record, by int) {
@@ -200,15 +208,19 @@ func (c *Catalog) put(svc *pancake.Service, now time.Time) Change {
 func (c *Catalog) Merge(records []pancake.Service, now time.Time) (changes []Change, refused []Refusal) {
 	for i := range records {
 		r := &records[i]
+		h, newer := c.hosts[r.Hostname], 1
+		if h != nil {
+			if old := h.records[r.ID].svc; old != nil {
+				newer = Compare(r, old)
+			}
+		}
+		if newer == 0 && !h.records[r.ID].ended() {
+			continue // it was good when it came first
+		}
 		if reason := c.refuse(r, now); reason != "" {
 			refused = append(refused, Refusal{r.Hostname, r.ID, reason})
 			continue
 		}
-		newer := 1
-		if old := c.get(r.Hostname, r.ID); old != nil {
-			newer = Compare(r, old)
-		}
-		h := c.hosts[r.Hostname]
 		switch {
 		case r.Hostname == c.self:
 			if newer > 0 {

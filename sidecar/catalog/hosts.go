@@ -148,6 +148,7 @@ func (c *Catalog) Sweep(now time.Time) []Change {
 		}
 		if len(h.records) == 0 && !h.living && (!h.gone || now.Sub(h.left) > TombstoneFor) {
 			delete(c.hosts, name)
+			c.outdate(h)
 		}
 	}
 	return changes

@@ -3,6 +3,7 @@ package catalog
 import (
 	"cmp"
 	"iter"
+	"maps"
 	"slices"
 	"time"
 
@@ -65,23 +66,27 @@ func (h *Host) Live() iter.Seq[*pancake.Service] {
 // Snapshot returns the catalogue as it is now. Only the hosts that changed
 // since the last call are copied.
 func (c *Catalog) Snapshot() *Snapshot {
-	c.outdated = false
-	s := &Snapshot{Self: c.self, Cluster: c.cluster, LastChanged: c.lastChanged, Hosts: make(map[string]*Host, len(c.hosts)), Digest: c.digest}
-	for name, h := range c.hosts {
-		if len(h.records) == 0 {
-			continue
+	if len(c.outdated) > 0 || c.views == nil {
+		views := maps.Clone(c.views) // copies memory, which is much less than to insert each
+		if views == nil {
+			views = map[string]*Host{}
 		}
-		if h.view == nil {
-			h.view = h.show(name)
+		for _, h := range c.outdated {
+			h.outdated = false
+			if c.hosts[h.name] != h || len(h.records) == 0 {
+				delete(views, h.name)
+			} else {
+				views[h.name] = h.show()
+			}
 		}
-		s.Hosts[name] = h.view
+		c.views, c.outdated = views, nil
 	}
-	return s
+	return &Snapshot{Self: c.self, Cluster: c.cluster, LastChanged: c.lastChanged, Hosts: c.views, Digest: c.digest}
 }
 
-func (h *host) show(name string) *Host {
+func (h *host) show() *Host {
 	v := &Host{
-		Name: name, Services: make(map[string]*pancake.Service, len(h.records)), LastUpdated: h.lastUpdated, LastChanged: h.lastChanged,
+		Name: h.name, Services: make(map[string]*pancake.Service, len(h.records)), LastUpdated: h.lastUpdated, LastChanged: h.lastChanged,
 		Digest: h.digest, Living: h.living, Gone: h.gone, Mirrored: !h.mirrored.IsZero(),
 	}
 	for id, r := range h.records {

@@ -199,3 +199,26 @@ func TestComplaintsAreMadeOnce(t *testing.T) {
 		t.Error("never again")
 	}
 }
+
+// TestJudgeOfMany: after a partition the records of many hosts differ, and comparing them
+// one by one would take as long as it takes to probe them all.
+func TestJudgeOfMany(t *testing.T) {
+	snap := catalog.New("a", "c").Snapshot()
+	theirs := standing{own: 1, whole: 2, ownFor: time.Minute, wholeFor: time.Minute}
+	var j judge
+	for i, want := range []struct {
+		at   time.Duration
+		node string
+		verdict
+	}{
+		{0, "x", verdict{own: true}},
+		{time.Second, "y", verdict{whole: true}},
+		{1500 * time.Millisecond, "z", verdict{own: true}}, // the one of all is under way
+		{2 * time.Second, "v", verdict{whole: true}},
+		{8 * time.Second, "w", verdict{own: true}},
+	} {
+		if got := j.judge(noon.Add(want.at), snap, standing{}, 0, want.node, theirs); got != want.verdict {
+			t.Errorf("%d: %+v, want %+v", i, got, want.verdict)
+		}
+	}
+}

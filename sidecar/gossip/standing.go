@@ -50,6 +50,9 @@ const (
 	// ownGap and wholeGap are the least times between two comparisons that we begin;
 	// busyGap is that while something changes all the time, and the second may not settle.
 	ownGap, wholeGap, busyGap = 250 * time.Millisecond, time.Second, 30 * time.Second
+	// manyWithin is the time within which a second node whose own records differ makes it
+	// likely that those of many do, as after a partition: they are compared all at once.
+	manyWithin = 2 * time.Second
 	// againAfter is how long the same difference to the same node is not tried again.
 	againAfter = 15 * time.Second
 	// membersSettled is how old our list of members must be until a difference is more
@@ -59,13 +62,22 @@ const (
 
 // judge decides when to compare with a node. It is used by one goroutine.
 type judge struct {
+	random                          func(time.Duration) time.Duration // below that; nil for rand.N
 	lastOwn, lastWhole, lastMembers time.Time
+	differed                        string             // the node of lastOwn
 	tried                           map[string]attempt // by node
 }
 
 type attempt struct {
 	own, mine, theirs uint64
 	at                time.Time
+}
+
+func (j *judge) below(d time.Duration) time.Duration {
+	if j.random != nil {
+		return j.random(d)
+	}
+	return rand.N(d)
 }
 
 // verdict says what to compare: the records of the node itself, those of all
@@ -80,10 +92,14 @@ func (j *judge) judge(now time.Time, snap *catalog.Snapshot, mine standing, memb
 	fresh := now.Sub(last.at) > againAfter
 	if digestOf(h) != theirs.own && (h == nil || !h.Gone) && theirs.ownFor >= ownSettled && now.Sub(j.lastOwn) >= ownGap &&
 		(fresh || last.own != again.own) {
-		v.own, j.lastOwn = true, now
+		many := node != j.differed && now.Sub(j.lastOwn) < manyWithin && now.Sub(j.lastWhole) >= wholeGap
+		v.own, j.lastOwn, j.differed = !many, now, node
+		if many {
+			v.whole, j.lastWhole = true, now
+		}
 	}
-	settled := mine.wholeFor >= wholeSettled && theirs.wholeFor >= wholeSettled && now.Sub(j.lastWhole) >= wholeGap+rand.N(wholeGap)
-	if mine.whole != theirs.whole && !v.own && (settled || now.Sub(j.lastWhole) >= busyGap+rand.N(busyGap)) &&
+	settled := mine.wholeFor >= wholeSettled && theirs.wholeFor >= wholeSettled && now.Sub(j.lastWhole) >= wholeGap+j.below(wholeGap)
+	if mine.whole != theirs.whole && !v.own && !v.whole && (settled || now.Sub(j.lastWhole) >= busyGap+j.below(busyGap)) &&
 		(fresh || last.mine != again.mine || last.theirs != again.theirs) {
 		v.whole, j.lastWhole = true, now
 	}
@@ -93,7 +109,7 @@ func (j *judge) judge(now time.Time, snap *catalog.Snapshot, mine standing, memb
 		}
 		j.tried[node] = again
 	}
-	if mine.members != theirs.members && membersFor >= membersSettled && now.Sub(j.lastMembers) >= membersGap+rand.N(membersGap) {
+	if mine.members != theirs.members && membersFor >= membersSettled && now.Sub(j.lastMembers) >= membersGap+j.below(membersGap) {
 		v.members, j.lastMembers = true, now
 	}
 	return v

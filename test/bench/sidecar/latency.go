@@ -40,6 +40,21 @@ func things() []string {
 	return []string{start, visible, toAlive, draining, tombstone, noticed, cleared}
 }
 
+// powerCuts measures the death of a node once more in several clusters of the same shape:
+// of three nodes, another death would leave a node alone.
+func powerCuts(ctx context.Context, s shape, times int, out map[string]samples) error {
+	for range times {
+		c, err := startCluster(ctx, s)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(c.kill(ctx, out), c.close()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // latencies measures a cluster: rounds containers start, drain and die, one after the
 // other and each on some node, and then kills nodes lose their power.
 func latencies(ctx context.Context, s shape, rounds, kills int) (map[string]samples, error) {

@@ -119,14 +119,17 @@ func latencyPart(ctx context.Context, o options) ([]report.Result, error) {
 	for _, n := range o.nodes {
 		for _, loss := range o.losses {
 			s := shape{nodes: n, services: 10, loss: loss}
-			rounds, kills := o.rounds, 1
+			rounds, kills, cuts := o.rounds, 1, 4
 			switch {
 			case n >= 200:
-				rounds, kills = cmp.Or(o.rounds/4, 1), 1
+				rounds, kills, cuts = cmp.Or(o.rounds/4, 1), 1, 0
 			case n >= 50:
-				rounds, kills = cmp.Or(o.rounds/2, 1), 2
-			} // of three, another kill would leave a node alone
+				rounds, kills, cuts = cmp.Or(o.rounds/2, 1), 2, 0
+			}
 			all, err := latencies(ctx, s, rounds, kills)
+			if err == nil {
+				err = powerCuts(ctx, s, cuts, all)
+			}
 			if ctx.Err() != nil {
 				return nil, err
 			}
