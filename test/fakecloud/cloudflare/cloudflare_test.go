@@ -8,6 +8,7 @@ import (
 	sdk "github.com/cloudflare/cloudflare-go"
 
 	"github.com/pancake-stack/pancake/test/fakecloud/cloudflare"
+	"github.com/pancake-stack/pancake/test/fakecloud/contract"
 )
 
 // The fake is held to what Cloudflare's own client expects, with the API's codes.
@@ -67,7 +68,7 @@ func TestAPI(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "81058") {
 		t.Errorf("batch: %v", err)
 	}
-	if n := len(state(t, control).Records); n != 0 {
+	if n := len(contract.State[cloudflare.State](t, control).Records); n != 0 {
 		t.Errorf("%d records are left", n)
 	}
 }
@@ -108,7 +109,7 @@ func TestListFilters(t *testing.T) {
 			t.Errorf("%d: %d records, %v", i, len(got), err)
 		}
 	}
-	if got := resolve(t, ready.DNS, "a."+zone, "A"); !slices.Equal(got, []string{"104.16.0.1", "192.0.2.1"}) {
+	if got := contract.Resolve(t, ready.DNS, "a."+zone, "A"); !slices.Equal(got, []string{"104.16.0.1", "192.0.2.1"}) {
 		t.Errorf("resolves to %v", got)
 	}
 }

@@ -3,32 +3,24 @@ package cloudflare_test
 import (
 	"context"
 	"fmt"
-	"os"
 	"path"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	mdns "github.com/miekg/dns"
-
 	"github.com/pancake-stack/pancake/goavail/dns"
 	provider "github.com/pancake-stack/pancake/goavail/dns/cloudflare"
 	"github.com/pancake-stack/pancake/goavail/dns/dnstest"
 	"github.com/pancake-stack/pancake/test/fakecloud/cloud"
 	"github.com/pancake-stack/pancake/test/fakecloud/cloudflare"
+	"github.com/pancake-stack/pancake/test/fakecloud/contract"
 )
 
 // The test binary is also the fake, in a process of its own.
 func TestMain(m *testing.M) {
-	if os.Getenv(cloud.Env) == "" {
-		os.Exit(m.Run())
-	}
 	f := cloudflare.New()
-	if err := cloud.Main(context.Background(), os.Args[1:], os.Stdin, os.Stdout, f, f.Answer); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
+	contract.Main(m, f, f.Answer)
 }
 
 const (
@@ -37,9 +29,7 @@ const (
 )
 
 func start(t *testing.T) (cloud.Client, cloud.Ready) {
-	ready := cloud.Start(t, os.Args[0], "-http", "127.31.0.1:0", "-dns", "127.31.0.1:0")
-	client := cloud.Client{URL: ready.HTTP}
-	err := client.Add(t.Context(), cloudflare.State{
+	return contract.Start(t, cloudflare.State{
 		Zones: []cloudflare.Zone{{Name: zone}, {Name: "sub." + zone}, {Name: "other.test"}},
 		Tokens: []cloudflare.Token{
 			{Token: token, Zones: []string{zone, "sub." + zone}},
@@ -49,10 +39,6 @@ func start(t *testing.T) (cloud.Client, cloud.Ready) {
 		},
 		Pools: []cloudflare.Object{pool("edge", "192.0.2.10", "192.0.2.11"), pool("backup", "192.0.2.20")},
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return client, ready
 }
 
 func pool(name string, addresses ...string) cloudflare.Object {
@@ -76,83 +62,43 @@ func newProvider(t *testing.T, ready cloud.Ready, cfg provider.Config) *provider
 	return p
 }
 
-func state(t *testing.T, c cloud.Client) cloudflare.State {
-	t.Helper()
-	var s cloudflare.State
-	if err := c.State(t.Context(), &s); err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
-
 func fixture(t *testing.T) *dnstest.Fixture {
 	client, ready := start(t)
-	must := func(t *testing.T, err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
+	f := contract.Fixture(client, ready, 502, true)
+	f.Provider = newProvider(t, ready, provider.Config{Token: token})
+	f.Second = newProvider(t, ready, provider.Config{Key: "global-key", Email: "ann@example.test"})
+	f.Zone = zone
+	f.SubZone = "sub." + zone
+	f.Add = func(t *testing.T, records ...dnstest.Record) {
+		var s cloudflare.State
+		for _, r := range records {
+			s.Records = append(s.Records, record(r))
 		}
+		contract.Add(t, client, s)
 	}
-	count := func(t *testing.T, counts func(cloud.Request) bool) int {
-		log, err := client.Log(t.Context())
-		must(t, err)
-		return len(slices.DeleteFunc(log, func(r cloud.Request) bool { return !counts(r) }))
+	f.Delete = func(t *testing.T, r dnstest.Record) {
+		contract.Add(t, client, cloudflare.State{Removed: []cloudflare.Record{record(r)}})
 	}
-	return &dnstest.Fixture{
-		Provider: newProvider(t, ready, provider.Config{Token: token}),
-		Second:   newProvider(t, ready, provider.Config{Key: "global-key", Email: "ann@example.test"}),
-		Zone:     zone,
-		SubZone:  "sub." + zone,
-		Add: func(t *testing.T, records ...dnstest.Record) {
-			var s cloudflare.State
-			for _, r := range records {
-				s.Records = append(s.Records, record(r))
-			}
-			must(t, client.Add(t.Context(), s))
-		},
-		Delete: func(t *testing.T, r dnstest.Record) {
-			must(t, client.Add(t.Context(), cloudflare.State{Removed: []cloudflare.Record{record(r)}}))
-		},
-		Records: func(t *testing.T) []dnstest.Record {
-			var out []dnstest.Record
-			for _, r := range state(t, client).Records {
-				out = append(out, dnstest.Record{
-					Name: r.Name, Type: r.Type, Value: r.Content, TTL: r.TTL, Proxied: r.Proxied, Comment: r.Comment, Tags: r.Tags,
-				})
-			}
-			return out
-		},
-		Resolve: func(t *testing.T, name, typ string) []string { return resolve(t, ready.DNS, name, typ) },
-		Writes:  func(t *testing.T) int { return count(t, cloud.Request.Write) },
-		Calls:   func(t *testing.T) int { return count(t, func(cloud.Request) bool { return true }) },
-		Faults: []string{
-			dnstest.TimeoutBefore, dnstest.TimeoutAfter, dnstest.ResetBefore, dnstest.ResetAfter, dnstest.StatusAfter,
-		},
-		Fail: func(t *testing.T, kind string) {
-			must(t, client.Fail(t.Context(), cloud.Fault{Kind: kind, Method: "write", Count: 1, Status: 502}))
-		},
-		Break: func(t *testing.T) { must(t, client.Fail(t.Context(), cloud.Fault{Kind: cloud.Status, Status: 500})) },
-		Mend:  func(t *testing.T) { must(t, client.Mend(t.Context())) },
-		TooMany: func(t *testing.T, pause time.Duration) {
-			must(t, client.Fail(t.Context(), cloud.Fault{Kind: cloud.Status, Status: 429, RetryAfter: int(pause / time.Second), Count: 1}))
-		},
-		Flood: func(t *testing.T) {
-			must(t, client.Fail(t.Context(), cloud.Fault{Kind: cloud.Garbage, Millis: 64 << 10, Count: 1}))
-		},
-		Lag: func(t *testing.T, lag time.Duration) {
-			must(t, client.Configure(t.Context(), cloud.Config{ListLag: int(lag.Milliseconds())}))
-		},
-		Denied: map[string]dns.Provider{
-			"a wrong token":              newProvider(t, ready, provider.Config{Token: "wrong"}),
-			"a wrong key":                newProvider(t, ready, provider.Config{Key: "wrong", Email: "ann@example.test"}),
-			"a token for reading":        newProvider(t, ready, provider.Config{Token: "read-only"}),
-			"a token for another zone":   newProvider(t, ready, provider.Config{Token: "elsewhere"}),
-			"a token and no such zone":   newProvider(t, ready, provider.Config{Token: token, Zones: []string{"nowhere.test"}}),
-			"another zone in the config": newProvider(t, ready, provider.Config{Token: token, Zones: []string{"other.test"}}),
-		},
-		Secrets:  []string{token, "read-only", "elsewhere", "global-key"},
-		Switched: []dns.Key{{Name: "edge", Type: dns.Pool}},
+	f.Records = func(t *testing.T) []dnstest.Record {
+		var out []dnstest.Record
+		for _, r := range contract.State[cloudflare.State](t, client).Records {
+			out = append(out, dnstest.Record{
+				Name: r.Name, Type: r.Type, Value: r.Content, TTL: r.TTL, Proxied: r.Proxied, Comment: r.Comment, Tags: r.Tags,
+			})
+		}
+		return out
 	}
+	f.Denied = map[string]dns.Provider{
+		"a wrong token":              newProvider(t, ready, provider.Config{Token: "wrong"}),
+		"a wrong key":                newProvider(t, ready, provider.Config{Key: "wrong", Email: "ann@example.test"}),
+		"a token for reading":        newProvider(t, ready, provider.Config{Token: "read-only"}),
+		"a token for another zone":   newProvider(t, ready, provider.Config{Token: "elsewhere"}),
+		"a token and no such zone":   newProvider(t, ready, provider.Config{Token: token, Zones: []string{"nowhere.test"}}),
+		"another zone in the config": newProvider(t, ready, provider.Config{Token: token, Zones: []string{"other.test"}}),
+	}
+	f.Secrets = []string{token, "read-only", "elsewhere", "global-key"}
+	f.Switched = []dns.Key{{Name: "edge", Type: dns.Pool}}
+	return f
 }
 
 // record is a record as the API takes it.
@@ -166,23 +112,6 @@ func record(r dnstest.Record) cloudflare.Record {
 		fmt.Sscan(priority, &p)
 		out.Priority = &p
 	}
-	return out
-}
-
-func resolve(t *testing.T, server, name, typ string) []string {
-	t.Helper()
-	q := new(mdns.Msg).SetQuestion(mdns.Fqdn(name), mdns.StringToType[typ])
-	answer, err := mdns.ExchangeContext(t.Context(), q, server)
-	if err != nil {
-		t.Fatalf("resolve %s: %v", name, err)
-	}
-	var out []string
-	for _, rr := range answer.Answer {
-		if mdns.TypeToString[rr.Header().Rrtype] == typ {
-			out = append(out, strings.TrimSuffix(mdns.Field(rr, 1), "."))
-		}
-	}
-	slices.Sort(out)
 	return out
 }
 
@@ -237,7 +166,7 @@ func TestCalls(t *testing.T) {
 func TestPoolKeepsTheRest(t *testing.T) {
 	client, ready := start(t)
 	var id any
-	for _, p := range state(t, client).Pools {
+	for _, p := range contract.State[cloudflare.State](t, client).Pools {
 		if p["name"] == "edge" {
 			id = p["id"]
 		}
@@ -262,7 +191,7 @@ func TestPoolKeepsTheRest(t *testing.T) {
 	}
 	expect := func(want ...string) {
 		t.Helper()
-		if got := resolve(t, ready.DNS, "lb."+zone, "A"); !slices.Equal(got, want) {
+		if got := contract.Resolve(t, ready.DNS, "lb."+zone, "A"); !slices.Equal(got, want) {
 			t.Errorf("the load balancer answers %v, want %v", got, want)
 		}
 	}
@@ -274,7 +203,7 @@ func TestPoolKeepsTheRest(t *testing.T) {
 	expect("192.0.2.20")
 	apply(func(s *dns.Set) { s.Members[0].On, s.Members[1].On = true, true })
 	expect("192.0.2.10", "192.0.2.11")
-	for _, pool := range state(t, client).Pools {
+	for _, pool := range contract.State[cloudflare.State](t, client).Pools {
 		if pool["name"] != "edge" {
 			continue
 		}

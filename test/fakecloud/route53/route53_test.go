@@ -15,6 +15,7 @@ import (
 	"github.com/pancake-stack/pancake/goavail/dns"
 	provider "github.com/pancake-stack/pancake/goavail/dns/route53"
 	"github.com/pancake-stack/pancake/test/fakecloud/cloud"
+	"github.com/pancake-stack/pancake/test/fakecloud/contract"
 	"github.com/pancake-stack/pancake/test/fakecloud/route53"
 )
 
@@ -88,13 +89,13 @@ func TestBatches(t *testing.T) {
 			t.Errorf("want %q, got %v", tt.want, err)
 		}
 	}
-	if n := len(state(t, control).Sets); n != 1 {
+	if n := len(contract.State[route53.State](t, control).Sets); n != 1 {
 		t.Errorf("%d sets after refused batches", n)
 	}
 	if err := do(change(remove, set("www", "A", "192.0.2.2", "192.0.2.1")), change(create, set("www", "A", "192.0.2.3"))); err != nil {
 		t.Errorf("replace: %v", err)
 	}
-	if got := resolve(t, ready.DNS, "www.example.test", "A"); !slices.Equal(got, []string{"192.0.2.3"}) {
+	if got := contract.Resolve(t, ready.DNS, "www.example.test", "A"); !slices.Equal(got, []string{"192.0.2.3"}) {
 		t.Errorf("resolves to %v", got)
 	}
 }
@@ -154,7 +155,7 @@ func TestChangesSpread(t *testing.T) {
 			break
 		}
 	}
-	if got := resolve(t, ready.DNS, "www."+zone, "A"); len(got) != 1 {
+	if got := contract.Resolve(t, ready.DNS, "www."+zone, "A"); len(got) != 1 {
 		t.Errorf("in sync, and resolves to %v", got)
 	}
 }
@@ -187,7 +188,7 @@ func TestHealthChecksMoveAnswers(t *testing.T) {
 	}
 	expect := func(want string) {
 		t.Helper()
-		if got := resolve(t, ready.DNS, "fo."+zone, "A"); !slices.Equal(got, []string{want}) {
+		if got := contract.Resolve(t, ready.DNS, "fo."+zone, "A"); !slices.Equal(got, []string{want}) {
 			t.Errorf("answers %v, want %s", got, want)
 		}
 	}
@@ -228,7 +229,7 @@ func TestKeepsTheRest(t *testing.T) {
 	}
 	have.Name += "."
 	have.Records = append(have.Records, route53.Value{Value: "192.0.2.2"})
-	if got := state(t, control).Sets; len(got) != 2 || !slices.ContainsFunc(got, func(s route53.RRSet) bool { return reflect.DeepEqual(s, have) }) {
+	if got := contract.State[route53.State](t, control).Sets; len(got) != 2 || !slices.ContainsFunc(got, func(s route53.RRSet) bool { return reflect.DeepEqual(s, have) }) {
 		t.Errorf("got %+v, want %+v", got, have)
 	}
 }
