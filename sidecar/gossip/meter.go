@@ -20,14 +20,16 @@ type meter struct {
 	m       traffic
 	packets chan *memberlist.Packet
 	streams chan net.Conn
-	done    chan struct{}
+	done    chan struct{} // closed when nobody takes anything any more
+	ended   chan struct{} // closed when the transport has ended
 	close   func() error
 }
 
 func newMeter(t memberlist.Transport, m traffic) *meter {
-	w := &meter{Transport: t, m: m, packets: make(chan *memberlist.Packet), streams: make(chan net.Conn), done: make(chan struct{})}
+	w := &meter{Transport: t, m: m, packets: make(chan *memberlist.Packet), streams: make(chan net.Conn), done: make(chan struct{}), ended: make(chan struct{})}
 	w.close = sync.OnceValue(func() error {
 		close(w.done)
+		defer close(w.ended)
 		return t.Shutdown()
 	})
 	go w.forward()
@@ -37,22 +39,20 @@ func newMeter(t memberlist.Transport, m traffic) *meter {
 func (w *meter) forward() {
 	for {
 		select {
-		case <-w.done:
+		case <-w.ended:
 			return
 		case p := <-w.Transport.PacketCh():
 			w.m.received.Add(float64(len(p.Buf)))
 			w.m.packetsReceived.Inc()
 			select {
 			case w.packets <- p:
-			case <-w.done:
-				return
+			case <-w.done: // memberlist's transport ends when somebody has taken what it holds
 			}
 		case c := <-w.Transport.StreamCh():
 			select {
 			case w.streams <- &metered{c, w.m}:
 			case <-w.done:
-				_ = c.Close()
-				return
+				_ = c.Close() // nobody would read it
 			}
 		}
 	}

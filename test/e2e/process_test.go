@@ -76,8 +76,13 @@ func (p *process) stop(sig syscall.Signal) {
 	case <-p.done:
 	case <-time.After(30 * time.Second):
 		p.t.Errorf("%v did not end within 30 s of %v", p.cmd.Args, sig)
-		_ = p.cmd.Process.Kill()
-		<-p.done
+		_ = p.cmd.Process.Signal(syscall.SIGQUIT) // it says where it hangs
+		select {
+		case <-p.done:
+		case <-time.After(5 * time.Second):
+			_ = p.cmd.Process.Kill()
+			<-p.done
+		}
 	}
 }
 
