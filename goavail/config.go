@@ -88,11 +88,16 @@ type Config struct {
 	Etcd *clientv3.Client
 
 	// HTTPAddr is where the API listens. Default 127.0.0.1:7950. Listener, if set, is used
-	// instead; Run closes it. Beyond loopback a Certificate is required, or, behind a proxy
-	// that speaks TLS, a Token of all who ask.
+	// instead; Run closes it. Beyond loopback a Certificate is required, or PlainHTTP with a
+	// Token.
 	HTTPAddr string
 	Listener net.Listener
-	Token    string
+	// Token is what all who ask have to bring. It travels as it is: without a Certificate
+	// the API is plain HTTP, made for a proxy on this machine that speaks TLS.
+	Token string
+	// PlainHTTP allows that beyond loopback as well, where whoever sees the traffic can take
+	// the Token: for a network that only the proxy is on.
+	PlainHTTP bool
 	// Certificate, if set, has the API serve TLS with it, to those with one of the same
 	// cluster: any of them may read, an operator's may give orders.
 	Certificate *identity.Source
@@ -256,15 +261,26 @@ func (cfg Config) validate() error {
 		return invalid("the live records have to be read between every 100ms and every 24h, not every %s", cfg.ReadEvery)
 	case cfg.RetryMin < time.Millisecond || cfg.RetryMax < cfg.RetryMin || cfg.RetryMax > time.Hour:
 		return invalid("what failed is tried again after %s to %s, which have to be between 1ms and 1h", cfg.RetryMin, cfg.RetryMax)
-	case cfg.Certificate != nil && cfg.Token != "":
-		return invalid("the API takes certificates or a token; choose one")
-	case cfg.Listener == nil && cfg.Token == "" && cfg.Certificate == nil && !serve.Loopback(cfg.HTTPAddr):
-		return invalid("the API at %s can be reached by others; give it a certificate or a token, or keep it on loopback", cfg.HTTPAddr)
+	}
+	if err := cfg.validateAPI(); err != nil {
+		return err
 	}
 	if err := cfg.validatePlaces(); err != nil {
 		return err
 	}
 	return validateTargets(cfg.Targets, cfg.Canaries, cfg.Records, cfg.Provider.Capabilities())
+}
+
+func (cfg Config) validateAPI() error {
+	switch {
+	case cfg.Certificate != nil && cfg.Token != "":
+		return pancake.Errorf(pancake.Invalid, "the API takes certificates or a token; choose one")
+	case cfg.Listener != nil || cfg.Certificate != nil || serve.Loopback(cfg.HTTPAddr) || cfg.Token != "" && cfg.PlainHTTP:
+		return nil
+	case cfg.Token != "":
+		return pancake.Errorf(pancake.Invalid, "the API at %s would take its token over plain HTTP; give it a certificate, keep it on loopback, or allow plain HTTP", cfg.HTTPAddr)
+	}
+	return pancake.Errorf(pancake.Invalid, "the API at %s can be reached by others; give it a certificate or keep it on loopback", cfg.HTTPAddr)
 }
 
 func (cfg Config) validatePlaces() error {

@@ -23,6 +23,11 @@ func TestConfigurationsThatMakeNoSense(t *testing.T) {
 	if _, err := goavail.New(base()); err != nil {
 		t.Fatalf("what makes sense is refused: %v", err)
 	}
+	plain := base()
+	plain.HTTPAddr, plain.Token, plain.PlainHTTP = "192.0.2.1:7950", "secret", true
+	if err := plain.Validate(); err != nil {
+		t.Errorf("plain HTTP that is allowed is refused: %v", err)
+	}
 	rec := func(change func(*goavail.Record)) func(*goavail.Config) {
 		return func(c *goavail.Config) { change(&c.Records[0]) }
 	}
@@ -37,7 +42,8 @@ func TestConfigurationsThatMakeNoSense(t *testing.T) {
 		"the rules":           func(c *goavail.Config) { c.Rules.PanicPercent = -1 },
 		"votes":               func(c *goavail.Config) { c.VoteTTL = time.Second },
 		"lease":               func(c *goavail.Config) { c.Lease = time.Millisecond },
-		"token":               func(c *goavail.Config) { c.HTTPAddr = "0.0.0.0:1" },
+		"can be reached":      func(c *goavail.Config) { c.HTTPAddr, c.PlainHTTP = "0.0.0.0:1", true },
+		"over plain HTTP":     func(c *goavail.Config) { c.HTTPAddr, c.Token = "0.0.0.0:1", "secret" },
 		"not among":           func(c *goavail.Config) { c.Places = []goavail.Place{{Name: "p1"}} },
 		"name of its own":     func(c *goavail.Config) { c.Places = []goavail.Place{{Name: "p0"}, {Name: "p0"}} },
 		"they are one place": func(c *goavail.Config) {

@@ -38,6 +38,9 @@ func (a *Agent) everything() []gossip.Body {
 			table.Lines = append(table.Lines, gossip.Line{Target: w.id, Ballot: b})
 		}
 	}
+	if b, ok := a.said[provider]; ok {
+		table.Lines = append(table.Lines, gossip.Line{Target: providerID, Ballot: b})
+	}
 	a.mu.Unlock()
 	var out []gossip.Body
 	add := func(s spread) {

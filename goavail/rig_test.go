@@ -1,6 +1,7 @@
 package goavail_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -30,6 +31,8 @@ type zone struct {
 	mu     sync.Mutex
 	sets   map[dns.Key]dns.Set
 	fail   error            // of every call
+	refuse map[string]error // of every call of one place
+	sealed map[string]error // of every change by one place, "" by any
 	broken map[dns.Key]bool // cannot be read
 	slow   time.Duration    // of reading
 	late   bool             // the next change is made, and its answer lost
@@ -62,8 +65,8 @@ func (d door) Read(_ context.Context, keys []dns.Key) ([]dns.Set, error) {
 	time.Sleep(d.slow)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.fail != nil {
-		return nil, d.fail
+	if err := cmp.Or(d.fail, d.refuse[d.place]); err != nil {
+		return nil, err
 	}
 	var out []dns.Set
 	for _, k := range keys {
@@ -80,8 +83,8 @@ func (d door) Read(_ context.Context, keys []dns.Key) ([]dns.Set, error) {
 func (d door) Apply(ctx context.Context, changes []dns.Change) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.fail != nil {
-		return d.fail
+	if err := cmp.Or(d.fail, d.refuse[d.place], d.sealed[d.place], d.sealed[""]); err != nil {
+		return err
 	}
 	if deadline, ok := ctx.Deadline(); !ok || time.Until(deadline) <= 0 {
 		d.t.Errorf("%s writes without a lease", d.place)
@@ -130,6 +133,13 @@ func (z *zone) failing(err error) {
 	z.mu.Lock()
 	defer z.mu.Unlock()
 	z.fail = err
+}
+
+// refusing makes the zone fail for one place, in all that it is asked for or in changes only.
+func (z *zone) refusing(place string, all, changes error) {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	z.refuse, z.sealed = map[string]error{place: all}, map[string]error{place: changes}
 }
 
 func (z *zone) written() []written {

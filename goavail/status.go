@@ -41,6 +41,9 @@ func (a *Agent) Status(ctx context.Context, answers bool) client.Status {
 		if p.Name == a.cfg.Place {
 			c.Config = a.hash
 		}
+		if b := a.providers.Ballot(p.Name, provider, now); b.Verdict == vote.Down {
+			c.Trouble = b.Why
+		}
 		s.Places = append(s.Places, c)
 	}
 	s.Targets, s.Sets = a.targetStatus(now), a.setStatus(a.decide(now))
@@ -64,7 +67,7 @@ func utc(t time.Time) time.Time {
 }
 
 func order(o vote.Order) client.Order {
-	return client.Order{Kind: o.Kind, About: o.About, By: o.By, Why: o.Why, At: o.At, Until: o.Until, Place: o.Origin}
+	return client.Order{Kind: o.Kind, About: o.About, By: o.By, Why: o.Why, At: o.At, Until: o.Until, Place: o.Origin, Over: o.Over}
 }
 
 // targetStatus is the matrix of targets and places. a.mu is held.

@@ -162,16 +162,19 @@ func (a *Agent) cast(all bool) {
 	a.seq++
 	stamp := vote.Stamp{Incarnation: a.incarnation, Seq: a.seq}
 	table := gossip.Table{Config: a.configID()}
-	for name, w := range a.targets {
-		b := a.ballot(w, now)
+	say := func(board *vote.Board, name string, id uint64, b vote.Ballot) {
 		old, said := a.said[name]
 		if !all && said && old.Verdict == b.Verdict {
-			continue
+			return
 		}
 		a.said[name] = b
-		a.board.Cast(a.cfg.Place, name, stamp, b, now)
-		table.Lines = append(table.Lines, gossip.Line{Target: w.id, Ballot: b})
+		board.Cast(a.cfg.Place, name, stamp, b, now)
+		table.Lines = append(table.Lines, gossip.Line{Target: id, Ballot: b})
 	}
+	for name, w := range a.targets {
+		say(a.board, name, w.id, a.ballot(w, now))
+	}
+	say(a.providers, provider, providerID, a.providerBallot())
 	a.weigh(now)
 	a.mu.Unlock()
 	if len(table.Lines) == 0 && !all {
@@ -239,6 +242,10 @@ func (a *Agent) hear(m gossip.Message, t gossip.Table) {
 	defer a.mu.Unlock()
 	a.configs[m.From] = t.Config
 	for _, l := range t.Lines {
+		if l.Target == providerID {
+			a.hearProvider(m.From, m.Stamp, l.Ballot, now)
+			continue
+		}
 		if name, ok := a.byID[l.Target]; ok && a.board.Cast(m.From, name, m.Stamp, l.Ballot, now) {
 			a.weighOne(name, now)
 		}
@@ -246,9 +253,14 @@ func (a *Agent) hear(m gossip.Message, t gossip.Table) {
 }
 
 // eligible says whether this agent should want to write: it hears from enough others
-// to have a majority, and its configuration is confirmed, if any of theirs is.
+// to have a majority, its configuration is confirmed, if any of theirs is, and the
+// provider lets it, if it lets any of them. Who writes already stays as far as the last
+// of these goes: see handOver.
 func (a *Agent) eligible() bool {
 	now := time.Now()
+	if a.elector.Leader().Until.IsZero() && a.defers(now) {
+		return false
+	}
 	places := a.gossip.Places()
 	a.mu.Lock()
 	defer a.mu.Unlock()

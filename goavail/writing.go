@@ -20,8 +20,6 @@ const (
 	lookEvery = time.Second
 	// callLimit bounds one call of the provider.
 	callLimit = 30 * time.Second
-	// surrender is after how many failures in a row somebody else should try.
-	surrender = 3
 	// settleFor is how long a change may take to show at the provider.
 	settleFor = 15 * time.Second
 )
@@ -33,13 +31,13 @@ type writing struct {
 	next     time.Time            // the latest time for the next
 	retry    time.Time            // nothing is tried before, after a failure
 	limited  bool                 // the provider itself named the time of retry
-	failures int                  // in a row
-	err      string               // of the last one
+	err      string               // of the last failure
 	tried    map[dns.Key]string   // what was to be live after the changes that failed
 	expect   map[dns.Key][]string // what should be live, as far as is known
 	settling map[dns.Key]settling // changes that may not show yet
 	shown    string               // the diff of the dry run that was shown last
 	alerts   map[string]string    // the texts of those that were raised and hold
+	trouble
 }
 
 type settling struct {
@@ -113,10 +111,15 @@ func (a *Agent) succession(l elect.Leader) {
 	if !l.Until.IsZero() {
 		a.act.epoch = l.Epoch
 	}
+	if l.Place != "" {
+		a.act.vacant = time.Time{}
+	} else if a.act.vacant.IsZero() {
+		a.act.vacant = time.Now()
+	}
 	news := a.act.epoch != 0 && a.act.epoch != was
 	if news {
 		// What it knows of the live records may be old: the last writer changed them.
-		a.act.next, a.act.expect, a.act.tried = time.Time{}, map[dns.Key][]string{}, map[dns.Key]string{}
+		a.act.next, a.act.expect, a.act.tried, a.act.tries = time.Time{}, map[dns.Key][]string{}, map[dns.Key]string{}, 0
 		a.act.hurry()
 	}
 	a.mu.Unlock()
@@ -213,6 +216,7 @@ func (a *Agent) apply(ctx context.Context, work []job, lease elect.Leader) error
 	now := time.Now()
 	lost := dns.ReasonOf(err) == dns.Unknown || errors.Is(err, context.DeadlineExceeded)
 	a.mu.Lock()
+	a.act.changed(err)
 	if a.act.settling == nil {
 		a.act.settling = map[dns.Key]settling{}
 	}
@@ -257,7 +261,8 @@ func (a *Agent) failed(ctx context.Context, err error) {
 	if err == nil || errors.Is(err, errNotWriter) || ctx.Err() != nil {
 		again := err == nil && a.act.failures > 0
 		if err == nil {
-			a.act.failures, a.act.err, a.act.retry = 0, "", time.Time{}
+			a.act.err, a.act.retry = "", time.Time{}
+			a.act.worked()
 		}
 		a.mu.Unlock()
 		if again {
@@ -268,7 +273,7 @@ func (a *Agent) failed(ctx context.Context, err error) {
 		}
 		return
 	}
-	a.act.failures++
+	a.act.count(err)
 	n := a.act.failures
 	wait := min(a.cfg.RetryMin<<min(n-1, 20), a.cfg.RetryMax)
 	wait = max(wait/2+rand.N(wait/2+1), dns.RetryAfter(err))
@@ -279,34 +284,10 @@ func (a *Agent) failed(ctx context.Context, err error) {
 	if n == 1 || n%20 == 0 {
 		a.log.ErrorContext(ctx, "the provider failed; it is tried again", "reason", reason, "wait", wait, "failures", n, "err", err)
 	}
-	// A limit on requests is everybody's, a conflict is solved by reading again, and what one
-	// place can read most others can too.
-	if n%surrender == 0 && len(a.cfg.Places) > 1 && reason != dns.RateLimited && reason != dns.Conflict && !errors.Is(err, errPartly) {
-		a.elector.Resign(a.cfg.Lease)
+	if elsewhere(err) {
+		a.handOver(now)
 	}
 	if n == surrender && !a.alerted(providerAlert) {
 		a.note(client.Entry{Kind: client.KindAlert, Alert: providerAlert, Text: "the provider fails again and again", Error: err.Error()})
 	}
-}
-
-// providerAlert is raised by any place, and over once a writer, whichever it is, finds
-// everything as it should be. That some place can read does not say as much.
-const providerAlert = "provider"
-
-func (a *Agent) relieved() {
-	if a.alerted(providerAlert) {
-		a.note(client.Entry{Kind: client.KindAlert, Alert: providerAlert, Over: true, Text: "the provider works again"})
-	}
-}
-
-// alerted says whether an alert stands, whoever raised it.
-func (a *Agent) alerted(about string) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for _, e := range slices.Backward(a.history) {
-		if e.Kind == client.KindAlert && e.Alert == about {
-			return !e.Over
-		}
-	}
-	return false
 }

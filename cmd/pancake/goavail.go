@@ -74,8 +74,23 @@ func (f *goavailFlags) client(env *environment) (*client.Client, error) {
 		return c, nil // of an agent behind a proxy
 	}
 	var err error
-	c.HTTP, err = env.dialer(address, identity.Goavail)
+	if c.HTTP, err = env.dialer(address, identity.Goavail); pancake.KindOf(err) == pancake.Unauthenticated {
+		err = pancake.Errorf(pancake.Unauthenticated, "%w. Of an agent behind a proxy, give the token with --agent-token-file, or in GOAVAIL_TOKEN", err)
+	}
 	return c, err
+}
+
+// advise adds what to do to the error of an agent that does not answer, or not to us.
+func (f *goavailFlags) advise(err error) error {
+	switch pancake.KindOf(err) {
+	case pancake.Unavailable:
+		if strings.HasPrefix(err.Error(), "goavail at ") { // else it answered, and something else does not
+			return pancake.Errorf(pancake.Unavailable, "%w\nIs an agent running there? Start one with \"pancake goavail run\", or name another with --agent.", err)
+		}
+	case pancake.Unauthenticated:
+		return pancake.Errorf(pancake.Unauthenticated, "%w\nGive the agent's token (api.token_file of its configuration) with --agent-token-file, or in GOAVAIL_TOKEN.", err)
+	}
+	return err
 }
 
 // goavailFile are the flags of the commands that read the configuration.

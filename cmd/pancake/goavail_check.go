@@ -81,6 +81,11 @@ func checkGoavail(ctx context.Context, env *environment, read *file.File, offlin
 	if err != nil {
 		return err
 	}
+	if !env.json() {
+		for _, w := range read.Advice() {
+			env.notef("warning: %s", w)
+		}
+	}
 	if !offline {
 		if err := askProvider(ctx, cfg.Provider, cfg.Records); err != nil {
 			return err
@@ -93,9 +98,6 @@ func checkGoavail(ctx context.Context, env *environment, read *file.File, offlin
 	}
 	if env.json() {
 		return env.printJSON(out)
-	}
-	for _, w := range out.Warnings {
-		env.notef("warning: %s", w)
 	}
 	env.printf("%s: %s, of which %d have to agree; %s in %s at %s\n", read.Name, plural(places, "place"), out.Quorum,
 		plural(out.Targets, "target"), plural(out.Records, "record"), out.Provider)
@@ -136,7 +138,11 @@ func askProvider(ctx context.Context, p dns.Provider, records []goavail.Record) 
 	for _, r := range records {
 		keys = append(keys, r.Key)
 	}
-	return providerError(p, p.Check(ctx, keys))
+	err := providerError(p, p.Check(ctx, keys))
+	if pancake.KindOf(err) == pancake.Unavailable {
+		return pancake.Errorf(pancake.Unavailable, "%w\nIs the provider's address right, and can this machine reach it? \"check --offline\" looks at the file alone.", err)
+	}
+	return err
 }
 
 // providerError gives a provider's failure the kind that the exit code is made from.

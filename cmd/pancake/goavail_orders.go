@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -46,7 +47,14 @@ func (e *environment) told(orders []client.Order) error {
 		return e.printJSON(orders)
 	}
 	for _, o := range orders {
-		e.printf("%s\n", clean(joinNotEmpty(" ", o.Kind, o.About, untilText(o))))
+		text := joinNotEmpty(" ", o.Kind, cmp.Or(o.About, "everything"), untilText(o))
+		switch {
+		case o.Kind == "confirm":
+			text = "configuration " + o.About + " is confirmed; agents that have it act on it"
+		case o.Over:
+			text = "taken back: " + text
+		}
+		e.printf("%s\n", clean(text))
 	}
 	return nil
 }
@@ -239,7 +247,7 @@ func (f *goavailFlags) order(ctx context.Context, env *environment, o *orderFlag
 		}
 	}
 	if err != nil {
-		return err
+		return f.advise(err)
 	}
 	return env.told(orders)
 }
@@ -300,7 +308,7 @@ func (f *goavailFlags) follow(ctx context.Context, env *environment, limit time.
 		if err == nil {
 			text, done, err = look(s)
 		} else if pancake.KindOf(err) != pancake.Unavailable {
-			return err
+			return f.advise(err)
 		} else {
 			err = nil
 		}

@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"reflect"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -78,7 +79,8 @@ type goavailRun struct {
 func (r *goavailRun) run(ctx context.Context) error {
 	dir, err := openDataDir(r.file.DataDir(), "goavail")
 	if err != nil {
-		return err
+		// What is a flag of other commands is a key of the file here.
+		return pancake.Errorf(pancake.KindOf(err), "%s: %s", r.file.Name, strings.ReplaceAll(err.Error(), "--data-dir", "data_dir"))
 	}
 	defer dir.close()
 	if err := r.learn(ctx); err != nil {
@@ -100,6 +102,9 @@ func (r *goavailRun) run(ctx context.Context) error {
 			return err
 		}
 		defer cfg.Etcd.Close()
+	}
+	if err := cfg.Validate(); err != nil {
+		return pancake.Errorf(pancake.Invalid, "%s: %w", r.file.Name, err)
 	}
 	hooks, err := r.file.Hooks()
 	if err != nil {

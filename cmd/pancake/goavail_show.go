@@ -44,7 +44,7 @@ long as it takes to have an opinion, and the provider is only read.`,
 			}
 			plan, err := c.Plan(cmd.Context())
 			if err != nil {
-				return err
+				return f.advise(err)
 			}
 			return env.printPlan(plan)
 		},
@@ -96,7 +96,7 @@ values are in service and why, the orders that stand, and what DNS answers now.`
 			}
 			s, err := c.Status(cmd.Context(), !quiet)
 			if err != nil {
-				return err
+				return f.advise(err)
 			}
 			if env.json() {
 				return env.printJSON(s)
@@ -130,6 +130,11 @@ func (e *environment) printGoavail(s client.Status) {
 	e.printf("provider %s: %s\n", clean(s.Provider.Name), provider)
 	if s.Provider.Error != "" {
 		e.printf("%s\n", p.paint(red, "provider fails: "+clean(s.Provider.Error)))
+	}
+	for _, place := range s.Places {
+		if place.Trouble != "" && place.Name != s.Place {
+			e.printf("%s\n", p.paint(yellow, "place "+clean(place.Name)+" cannot use the provider: "+clean(place.Trouble)))
+		}
 	}
 	for _, section := range [][]string{placeTable(p, s), voteTable(p, s), whyTable(s), goavailMemberTable(p, s), orderTable(s)} {
 		if len(section) > 0 {
@@ -306,7 +311,7 @@ func newGoavailHistoryCommand(env *environment, f *goavailFlags) *cobra.Command 
 			}
 			all, err := c.History(cmd.Context(), 0)
 			if err != nil {
-				return err
+				return f.advise(err)
 			}
 			entries := slices.DeleteFunc(all, func(e client.Entry) bool { return kind != "" && e.Kind != kind })
 			if limit > 0 {

@@ -39,6 +39,9 @@ type Place struct {
 	Address  string    `json:"address,omitempty"`
 	Heard    time.Time `json:"heard,omitzero"`   // last
 	Config   string    `json:"config,omitempty"` // see Status.Config
+	// Trouble is why the place cannot use the provider, as it says; "" if it can, or has
+	// not said.
+	Trouble string `json:"trouble,omitempty"`
 }
 
 // Target is one target and who says what of it.
@@ -147,6 +150,8 @@ type Order struct {
 	At    time.Time `json:"at"`
 	Until time.Time `json:"until,omitzero"`
 	Place string    `json:"place"` // that took it
+	// Over says that the order takes back the one of the same kind that stood.
+	Over bool `json:"over,omitempty"`
 }
 
 // Plan is what would be changed now.

@@ -27,7 +27,7 @@ func (f *File) Config(nodes map[string][]source.Node) (goavail.Config, error) {
 	cfg := goavail.Config{
 		Cluster: s.Cluster, Owner: s.Owner, Place: s.Place, DataDir: f.DataDir(),
 		NoDryRun: s.DryRun != nil && !*s.DryRun, CanaryNeed: s.CanaryNeed, Identity: f.identity(),
-		HTTPAddr: s.API.Listen, Token: f.secret("api.token_file", s.API.TokenFile), Resolvers: s.Resolvers,
+		HTTPAddr: s.API.Listen, Token: f.secret("api.token_file", s.API.TokenFile), PlainHTTP: s.API.PlainHTTP, Resolvers: s.Resolvers,
 		VoteEvery: time.Duration(s.Timing.VoteEvery), VoteTTL: time.Duration(s.Timing.VoteTTL), ReadEvery: time.Duration(s.Timing.ReadEvery),
 		Lease: time.Duration(s.Timing.Lease), RetryMin: time.Duration(s.Timing.RetryMin), RetryMax: time.Duration(s.Timing.RetryMax),
 		Rules: s.Safety.rules(),

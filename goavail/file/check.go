@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/pancake-stack/pancake/goavail/dns"
+	"github.com/pancake-stack/pancake/internal/serve"
 	"github.com/pancake-stack/pancake/internal/suggest"
 )
 
@@ -39,9 +40,14 @@ func (f *File) checkPlaces() {
 	if len(s.Places) == 0 && s.Place == "" {
 		s.Place = "here" // it is alone
 	}
-	seen := map[string]bool{}
+	seen, spots := map[string]bool{}, map[[2]string]string{}
 	for i, p := range s.Places {
 		path := fmt.Sprintf("places[%d]", i)
+		spot := [2]string{p.Region, p.Provider}
+		if other := spots[spot]; other != "" && spot != [2]string{} {
+			f.fail(path, "%s is where %s is, in region %q of %q: what cuts one off cuts off the other, so that they are one place", p.Name, other, p.Region, p.Provider)
+		}
+		spots[spot] = p.Name
 		switch {
 		case p.Name == "":
 			f.fail(path+".name", "is missing; each place needs a name of its own")
@@ -199,8 +205,28 @@ func (f *File) checkRecords() {
 	}
 }
 
+// checkAPI sees to it that no token travels where others could read it, but on demand.
+func (f *File) checkAPI() {
+	api := f.Settings.API
+	const advice = "for others to reach it, name an identity, or put a proxy that speaks TLS on this machine in front of 127.0.0.1, with a token_file; " +
+		"plain_http: true, with the token_file, is for a network that only the proxy is on"
+	switch {
+	case api.Identity != "" && (api.TokenFile != "" || api.PlainHTTP):
+		f.fail("api", "the API takes either certificates (identity) or a token (token_file, plain_http); remove one of the two")
+	case api.Identity != "" || api.Listen == "" || serve.Loopback(api.Listen):
+	case api.TokenFile == "":
+		f.fail("api.listen", "%s can be reached by others, and the API would ask nobody who they are; %s", api.Listen, advice)
+	case !api.PlainHTTP:
+		f.fail("api.listen", "%s can be reached by others, who could read the token on the way: without an identity the API is plain HTTP; %s", api.Listen, advice)
+	}
+}
+
 func (f *File) checkRest() {
 	s := &f.Settings
+	f.checkAPI()
+	if len(s.Places) > 1 && s.Gossip.KeyFile == "" && !serve.Loopback(s.Gossip.Listen) {
+		f.fail("gossip.key_file", "is missing; agents that talk over a network need a key: \"pancake goavail keygen goavail-gossip.key\" makes one, for all places")
+	}
 	for path, address := range map[string]string{
 		"api.listen": s.API.Listen, "gossip.listen": s.Gossip.Listen, "gossip.advertise": s.Gossip.Advertise,
 	} {

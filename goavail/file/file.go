@@ -15,6 +15,7 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"github.com/pancake-stack/pancake"
+	"github.com/pancake-stack/pancake/internal/serve"
 )
 
 // File is one configuration that was read.
@@ -32,6 +33,9 @@ type File struct {
 // Invalid, and says all that is wrong at once.
 func Load(name string, flags OldFlags, getenv func(string) string) (*File, error) {
 	text, err := read(name, maxFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, pancake.Errorf(pancake.Invalid, "there is no file %s; name the configuration with -f", name)
+	}
 	if err != nil {
 		return nil, pancake.Errorf(pancake.Invalid, "configuration: %w", err)
 	}
@@ -152,6 +156,9 @@ func (f *File) Advice() []string {
 		if p.Region == "" && p.Provider == "" && len(s.Places) > 1 {
 			add("places[%d]: %s has neither region nor provider, so that nobody sees whether two places are one", i, p.Name)
 		}
+	}
+	if s.API.PlainHTTP && !serve.Loopback(s.API.Listen) {
+		add("api.plain_http: the token travels as it is; nobody but the proxy in front must be on the network of %s", s.API.Listen)
 	}
 	for i, r := range s.Records {
 		if r.TTL > Duration(5*time.Minute) && !r.Proxied {

@@ -46,11 +46,33 @@ func TestMistakes(t *testing.T) {
 		{strings.Replace(head, "targets: [a]", "ttl: 5s, targets: [a]", 1), "records[0].ttl: Cloudflare takes"},
 		{strings.Replace(head, "targets: [a]", "min_healthy: 2, targets: [a]", 1), "g.yml:5:5: records[0]: min_healthy 2 is more than the 1 targets"},
 		{head + "safety: {min_healthy: 2}", "min_healthy 2 is more than the 1 targets"},
+		{head + "places: [{name: a}, {name: b}]", "g.yml: gossip.key_file: is missing; agents that talk over a network need a key"},
+		{head + "places: [{name: a, region: eu}, {name: b, region: eu}]", `g.yml:6:33: places[1]: b is where a is, in region "eu"`},
+		{head + "api: {listen: \"0.0.0.0:7950\"}", "g.yml:6:15: api.listen: 0.0.0.0:7950 can be reached by others, and the API would ask nobody"},
+		{head + "api: {listen: \"0.0.0.0:7950\", plain_http: true}", "the API would ask nobody"},
+		{head + "api: {listen: \"192.0.2.1:7950\", token_file: x}", "api.listen: 192.0.2.1:7950 can be reached by others, who could read the token on the way"},
+		{head + "api: {identity: x, token_file: y}", "g.yml:6:6: api: the API takes either certificates"},
 		{strings.Repeat("[", 40), "exceeded max depth"},
 	} {
 		_, err := Parse("g.yml", []byte(tc.text), OldFlags{}, none)
 		if pancake.KindOf(err) != pancake.Invalid || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%.60q:\n got %v\nwant %s", tc.text, err, tc.want)
+		}
+	}
+}
+
+// A token over plain HTTP beyond loopback is taken from who asks for it, and warned of.
+func TestPlainHTTPOnDemand(t *testing.T) {
+	for text, warned := range map[string]bool{
+		`api: {listen: "127.0.0.2:7950", token_file: x}`:                   false,
+		`api: {listen: "192.0.2.1:7950", token_file: x, plain_http: true}`: true,
+		`api: {listen: "192.0.2.1:7950", identity: x}`:                     false,
+	} {
+		f, err := Parse("g.yml", []byte(head+text), OldFlags{}, none)
+		if err != nil {
+			t.Errorf("%s: %v", text, err)
+		} else if got := strings.Contains(strings.Join(f.Advice(), "\n"), "the token travels as it is"); got != warned {
+			t.Errorf("%s: warned %t: %q", text, got, f.Advice())
 		}
 	}
 }
@@ -197,6 +219,9 @@ func TestOldFile(t *testing.T) {
 	}
 	if s := f.Settings; s.Check.Kind != "icmp" || s.Provider.Zones[0] != "example.net=Z1" || s.Records[0].TTL != Duration(time.Minute) || s.Records[0].Name != "www.example.net" {
 		t.Errorf("%+v", s)
+	}
+	if _, err := Parse("old.toml", []byte("failure_threshold = 3\ninterval = \"2\"\n"), OldFlags{}, none); err == nil || !strings.HasPrefix(err.Error(), "old.toml:2: interval: not as the old goavail reads it") {
+		t.Errorf("a value of the wrong type: %v", err)
 	}
 	for _, text := range []string{"failure_threshold = x", "interval = \"2\"\n", "", "[Route53]\nhostnames = [\"a\"]"} {
 		if _, err := Parse("old.toml", []byte(text), OldFlags{}, none); pancake.KindOf(err) != pancake.Invalid {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -59,6 +60,9 @@ func Convert(name string, text []byte, flags OldFlags) (Settings, []string, erro
 		if p, ok := errors.AsType[toml.ParseError](err); ok {
 			return Settings{}, nil, pancake.Errorf(pancake.Invalid, "%s:%d: not valid TOML: %s", name, p.Position.Line, p.Message)
 		}
+		if m := typeError.FindStringSubmatch(err.Error()); m != nil {
+			return Settings{}, nil, pancake.Errorf(pancake.Invalid, "%s:%s: %s: not as the old goavail reads it: %s", name, m[1], m[2], m[3])
+		}
 		return Settings{}, nil, pancake.Errorf(pancake.Invalid, "%s: not as the old goavail reads it: %w", name, err)
 	}
 	c := conversion{old: old, flags: flags}
@@ -79,6 +83,9 @@ func Convert(name string, text []byte, flags OldFlags) (Settings, []string, erro
 	c.warn("the last record of a name is never removed, and when more than half die at once all are kept; see safety")
 	return c.out, c.warnings, nil
 }
+
+// typeError is how the library says that a value is of the wrong type.
+var typeError = regexp.MustCompile(`^toml: line (\d+) \(last key "(.*)"\): (.*)`)
 
 type conversion struct {
 	old      Old

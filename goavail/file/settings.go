@@ -48,7 +48,8 @@ type Place struct {
 type API struct {
 	Listen    string `yaml:"listen,omitempty"`
 	TokenFile string `yaml:"token_file,omitempty"`
-	Identity  string `yaml:"identity,omitempty"` // directory with identity.pem and ca.pem
+	PlainHTTP bool   `yaml:"plain_http,omitempty"` // beyond loopback, with the token
+	Identity  string `yaml:"identity,omitempty"`   // directory with identity.pem and ca.pem
 }
 
 // EtcdAccess is what an etcd asks of its clients: see etcd.Access.

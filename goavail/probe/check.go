@@ -139,6 +139,18 @@ func (c Check) endpoint() string { return net.JoinHostPort(c.Address, strconv.It
 // tools is what checks share.
 type tools struct {
 	v4, v6 pinger
+	tcp    connector
+}
+
+// begin starts a probe, which takes at most the check's timeout, and returns at once. Done is
+// told once, perhaps before it returns, how the probe ended.
+type begin func(ctx context.Context, done func(error))
+
+// background makes a probe of a function that returns when it has ended.
+func background(check func(context.Context) error) begin {
+	return func(ctx context.Context, done func(error)) {
+		go func() { done(check(ctx)) }()
+	}
 }
 
 func newTools(log *slog.Logger) *tools {
@@ -148,27 +160,42 @@ func newTools(log *slog.Logger) *tools {
 func (t *tools) close() {
 	t.v4.close()
 	t.v6.close()
+	t.tcp.close()
 }
 
-// prepare makes the function that probes once, for at most the check's timeout.
-func (t *tools) prepare(c Check) (func(context.Context) error, error) {
+// settle has to be called after probes were begun, by who began them.
+func (t *tools) settle() { t.tcp.settle() }
+
+// prepare makes the function that begins a probe.
+func (t *tools) prepare(c Check) (begin, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
+	var check func(context.Context) error
+	var err error
 	switch c.Kind {
 	case ICMP:
-		return t.ping(c), nil
+		check = t.ping(c)
 	case HTTP, HTTPS:
-		return httpCheck(c)
+		check, err = httpCheck(c)
 	case GRPC:
-		return grpcCheck(c)
+		check, err = grpcCheck(c)
 	case DNS:
-		return dnsCheck(c), nil
+		check = dnsCheck(c)
+	default:
+		if begin := t.tcp.check(c); begin != nil {
+			return begin, nil
+		}
+		check = tcpCheck(c)
 	}
-	return tcpCheck(c), nil
+	if err != nil {
+		return nil, err
+	}
+	return background(check), nil
 }
 
-// tcpCheck connects, and resets the connection: nothing then lingers on either side.
+// tcpCheck connects, and resets the connection: nothing then lingers on either side. It is
+// for what a connector does not take.
 func tcpCheck(c Check) func(context.Context) error {
 	endpoint := c.endpoint()
 	// A context that can end costs a goroutine per connection; the timeout is enough.
@@ -200,6 +227,9 @@ func own(err error) bool {
 	return lookup
 }
 
+// errLate says that the timeout is over.
+var errLate = errors.New("no answer in time")
+
 // errOwn marks an error as this machine's.
 var errOwn = errors.New("not the target's fault")
 
@@ -210,7 +240,7 @@ func plain(err error) error {
 	}
 	if op, ok := errors.AsType[*net.OpError](err); ok {
 		if op.Timeout() {
-			return errors.New("no answer in time")
+			return errLate
 		}
 		return op.Err
 	}

@@ -35,16 +35,24 @@ func listen(t testing.TB, ip string) (net.Listener, int) {
 	return ln, ln.Addr().(*net.TCPAddr).Port
 }
 
+// await begins a probe and waits for its end.
+func await(t *testing.T, tools *tools, probe begin) error {
+	done := make(chan error, 1)
+	probe(t.Context(), func(err error) { done <- err })
+	tools.settle()
+	return <-done
+}
+
 // once probes once; "" means that the target works.
 func once(t *testing.T, c Check) string {
 	t.Helper()
 	tools := newTools(slog.New(slog.DiscardHandler))
 	defer tools.close()
-	check, err := tools.prepare(c.WithDefaults())
+	begin, err := tools.prepare(c.WithDefaults())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := check(t.Context()); err != nil {
+	if err := await(t, tools, begin); err != nil {
 		return err.Error()
 	}
 	return ""
@@ -234,7 +242,7 @@ func TestOwnFaultsAreNotTheTargets(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := check(t.Context()); err == nil || !own(err) {
+		if err := await(t, tools, check); err == nil || !own(err) {
 			t.Errorf("%s: %v counts as the target's", c.Address, err)
 		}
 	}
@@ -280,7 +288,7 @@ func TestALookupThatHangsIsOurOwnFailure(t *testing.T) {
 	before := net.DefaultResolver
 	defer func() { net.DefaultResolver = before }()
 	net.DefaultResolver = &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, "udp", silent.LocalAddr().String())
+		return (&net.Dialer{Resolver: before}).DialContext(ctx, "udp", silent.LocalAddr().String())
 	}}
 	for _, kind := range []string{ICMP, TCP, HTTP, HTTPS, GRPC, DNS} {
 		tools := newTools(slog.New(slog.DiscardHandler))
@@ -288,7 +296,7 @@ func TestALookupThatHangsIsOurOwnFailure(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := check(t.Context()); err == nil || !own(err) {
+		if err := await(t, tools, check); err == nil || !own(err) {
 			t.Errorf("%s: %v counts as the target's", kind, err)
 		}
 		tools.close()

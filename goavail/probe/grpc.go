@@ -2,7 +2,6 @@ package probe
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 
@@ -54,7 +53,7 @@ func grpcCheck(c Check) (func(context.Context) error, error) {
 		case err != nil && cause != nil:
 			return plain(cause)
 		case status.Code(err) == codes.DeadlineExceeded:
-			return errors.New("no answer in time")
+			return errLate
 		case err != nil:
 			return fmt.Errorf("%s: %s", status.Code(err), status.Convert(err).Message())
 		case resp.GetStatus() != grpc_health_v1.HealthCheckResponse_SERVING:

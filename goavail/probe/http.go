@@ -123,7 +123,7 @@ func search(r io.Reader, c Check, body *regexp.Regexp) error {
 func httpError(err error) error {
 	if u, ok := errors.AsType[*url.Error](err); ok {
 		if _, lookup := errors.AsType[*net.DNSError](err); !lookup && u.Timeout() {
-			return errors.New("no answer in time")
+			return errLate
 		}
 		err = u.Err
 	}

@@ -85,7 +85,7 @@ func (p *pinger) ping(ctx context.Context, addr netip.Addr) error {
 	case err := <-reply:
 		return err
 	case <-ctx.Done():
-		return errors.New("no answer in time")
+		return errLate
 	}
 }
 

@@ -9,8 +9,6 @@ import (
 	"math/rand/v2"
 	"sync"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 )
 
 // Target is something to be probed.
@@ -55,7 +53,7 @@ type Prober struct {
 // runner is one target that is probed.
 type runner struct {
 	Target
-	check   func(context.Context) error
+	begin   begin
 	at      time.Time // of the next probe; owned by Run
 	index   int       // in the heap; owned by Run
 	queued  bool      // in the heap; owned by Run
@@ -83,11 +81,11 @@ func (p *Prober) Set(targets []Target) error {
 			next[t.Name] = old
 			continue
 		}
-		check, err := p.tools.prepare(t.Check)
+		begin, err := p.tools.prepare(t.Check)
 		if err != nil {
 			return err
 		}
-		next[t.Name] = &runner{Target: t, check: check}
+		next[t.Name] = &runner{Target: t, begin: begin}
 	}
 	for name, r := range p.targets {
 		r.stopped = next[name] != r
@@ -104,17 +102,14 @@ func (p *Prober) Set(targets []Target) error {
 // their timeouts at the longest.
 func (p *Prober) Run(ctx context.Context) error {
 	defer p.tools.close()
-	group, ctx := errgroup.WithContext(ctx)
-	s := schedule{p: p, ctx: ctx, group: group, known: map[*runner]bool{}, done: make(chan finished, p.cfg.Concurrency)}
-	group.Go(s.run)
-	return group.Wait()
+	s := schedule{p: p, ctx: ctx, known: map[*runner]bool{}, done: make(chan finished, p.cfg.Concurrency)}
+	return s.run()
 }
 
 // schedule decides who is probed when. One goroutine owns it.
 type schedule struct {
 	p       *Prober
 	ctx     context.Context // Run's
-	group   *errgroup.Group
 	queue   queue
 	known   map[*runner]bool
 	running int
@@ -137,6 +132,9 @@ func (s *schedule) run() error {
 		timer.Reset(wait)
 		select {
 		case <-s.ctx.Done():
+			for ; s.running > 0; s.running-- {
+				<-s.done
+			}
 			return s.ctx.Err()
 		case <-s.p.changed:
 			s.reload(time.Now())
@@ -177,27 +175,32 @@ func (s *schedule) push(r *runner) { heap.Push(&s.queue, r) }
 
 // together is how much too early a probe may start, to share a wake-up with others:
 // at a thousand per second, waking up costs as much as probing.
-const together = 20 * time.Millisecond
+const together = 50 * time.Millisecond
 
 // start begins the probes that are due.
 func (s *schedule) start(now time.Time) {
-	now = now.Add(together)
-	for len(s.queue) > 0 && s.running < s.p.cfg.Concurrency && !s.queue[0].at.After(now) {
+	for len(s.queue) > 0 && s.running < s.p.cfg.Concurrency {
 		r := s.queue[0]
+		if r.at.After(now.Add(min(together, r.Check.Interval/20))) {
+			break
+		}
 		heap.Pop(&s.queue)
 		s.running++
-		s.group.Go(func() error {
-			s.done <- finished{r, s.p.probe(s.ctx, r)} // it has room for all
-			return nil
-		})
+		s.begin(r)
 	}
+	s.p.tools.settle()
 }
 
-// probe probes once, and returns when to do so next.
-func (p *Prober) probe(ctx context.Context, r *runner) time.Time {
+func (s *schedule) begin(r *runner) {
 	started := time.Now()
-	err := r.check(ctx)
-	ended := time.Now()
+	r.begin(s.ctx, func(err error) {
+		s.done <- finished{r, s.p.ended(s.ctx, r, started, err)} // it has room for all
+	})
+}
+
+// ended takes the outcome of a probe, and returns when to probe next.
+func (p *Prober) ended(ctx context.Context, r *runner, started time.Time, err error) time.Time {
+	took := time.Since(started)
 	next := started.Add(jitter(r.Check.Interval))
 	p.mu.Lock()
 	stopped := r.stopped
@@ -205,7 +208,7 @@ func (p *Prober) probe(ctx context.Context, r *runner) time.Time {
 	if stopped || ctx.Err() != nil {
 		return next // the result may come from the end itself
 	}
-	soon := p.cfg.Observe(Result{Target: r.Name, Started: started, Took: ended.Sub(started), Err: err, Own: err != nil && own(err)})
+	soon := p.cfg.Observe(Result{Target: r.Name, Started: started, Took: took, Err: err, Own: err != nil && own(err)})
 	// From the start on: a probe that had to time out has waited long enough.
 	if at := started.Add(r.Check.Recheck); soon && at.Before(next) {
 		return at

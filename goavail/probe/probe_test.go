@@ -19,7 +19,7 @@ import (
 func fake(cfg Config, checks map[string]func(context.Context) error, c Check) *Prober {
 	p := New(cfg)
 	for name, fn := range checks {
-		p.targets[name] = &runner{Target: Target{Name: name, Check: c.WithDefaults()}, check: fn}
+		p.targets[name] = &runner{Target: Target{Name: name, Check: c.WithDefaults()}, begin: background(fn)}
 	}
 	p.changed <- struct{}{}
 	return p

@@ -238,9 +238,13 @@ func (c *gaCluster) startWith(i int, key string) {
 	}
 	text = []byte(strings.Replace(string(text), "gossip.key", key, 1))
 	name := gaPlace(i) + ".yml"
-	c.write(name, string(text)+fmt.Sprintf("data_dir: %s\napi: {listen: \"%s:7950\", token_file: %s}\n", dir, h.ip, filepath.Join(c.dir, "token")))
+	c.write(name, string(text)+fmt.Sprintf("data_dir: %s\napi: {listen: \"%s:7950\", token_file: %s, plain_http: true}\n", dir, h.ip, filepath.Join(c.dir, "token")))
 	args := append([]string{"env"}, c.provider.env...)
-	args = append(args, h.on(binary(c.t, "pancake"), "goavail", "run", "-f", filepath.Join(c.dir, name), "--place", gaPlace(i))...)
+	line := []string{binary(c.t, "pancake"), "goavail", "run", "-f", filepath.Join(c.dir, name), "--place", gaPlace(i)}
+	if h.name != "" { // else it is this machine
+		line = h.on(line...)
+	}
+	args = append(args, line...)
 	c.agents[i] = startProgram(c.t, args[0], args[1:]...)
 }
 

@@ -131,6 +131,9 @@ func (c *conn) update(m *mdns.Msg) error {
 	case mdns.RcodeServerFailure:
 		return &dns.Error{Reason: reason, Err: what}
 	case mdns.RcodeRefused:
+		if c.p.key == "" {
+			return refused("%w: no TSIG key is configured to sign updates with; see docs/goavail/providers.md", what)
+		}
 		return refused("%w: allow the key to update the sets and their marks; see docs/goavail/providers.md", what)
 	case mdns.RcodeNotImplemented:
 		return refused("%w: it takes no dynamic updates; configure the primary of the zone", what)

@@ -221,6 +221,9 @@ const markTTL = 300
 
 // Check reads the sets, and tries to delete something that does not exist.
 func (p *Provider) Check(ctx context.Context, keys []dns.Key) error {
+	if _, err := p.login.Retrieve(ctx); err != nil && ctx.Err() == nil {
+		return refused("no credentials for Route 53: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, name a profile, or give the machine a role: %w", err)
+	}
 	var problems []error
 	byZone := map[string][]types.Change{}
 	tried := map[string]bool{}

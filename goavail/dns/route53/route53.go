@@ -51,6 +51,7 @@ type Config struct {
 // Provider is Route 53.
 type Provider struct {
 	api    *route53.Client
+	login  aws.CredentialsProvider
 	pace   *pace.Pace
 	fixed  map[string]string   // zone ids by name, configured
 	checks map[string][]string // by the set's name
@@ -84,6 +85,7 @@ func New(ctx context.Context, cfg Config) (*Provider, error) {
 	if err != nil {
 		return nil, pancake.Errorf(pancake.Invalid, "load the AWS configuration: %w", err)
 	}
+	p.login = loaded.Credentials
 	p.api = route53.NewFromConfig(loaded, func(o *route53.Options) {
 		// AWS_CA_BUNDLE and the like are in the transport that the SDK made.
 		next := http.DefaultTransport

@@ -1,6 +1,7 @@
 package route53
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -8,6 +9,25 @@ import (
 
 	"github.com/pancake-stack/pancake/goavail/dns"
 )
+
+// Who has no credentials is told so, rather than that AWS is out of order.
+func TestNoCredentials(t *testing.T) {
+	for name, value := range map[string]string{
+		"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": "", "AWS_PROFILE": "", "AWS_WEB_IDENTITY_TOKEN_FILE": "",
+		"AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "", "AWS_CONTAINER_CREDENTIALS_FULL_URI": "", "AWS_EC2_METADATA_DISABLED": "true",
+		"AWS_CONFIG_FILE": "/dev/null", "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
+	} {
+		t.Setenv(name, value)
+	}
+	p, err := New(t.Context(), Config{URL: "http://127.63.6.1:1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = p.Check(t.Context(), []dns.Key{{Name: "www.example.com", Type: dns.A}})
+	if dns.ReasonOf(err) != dns.Refused || !strings.Contains(err.Error(), "no credentials for Route 53: set AWS_ACCESS_KEY_ID") {
+		t.Errorf("%v", err)
+	}
+}
 
 func TestOctal(t *testing.T) {
 	for in, want := range map[string]string{
