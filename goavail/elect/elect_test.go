@@ -120,11 +120,15 @@ func TestQuorum(t *testing.T) {
 		if l, err := h.places[first].Confirm(t.Context()); err != nil || l.Epoch == 0 || time.Until(l.Until) < 7*time.Second {
 			t.Errorf("%+v, %v", l, err)
 		}
-		for _, name := range all {
-			if l := h.places[name].Leader(); l.Place != first {
-				t.Errorf("%s believes that %q writes, not %s", name, l.Place, first)
+		agree := func(writer string) {
+			t.Helper()
+			for _, name := range all {
+				if l := h.places[name].Leader(); l.Place != writer || l.Epoch != h.places[writer].Leader().Epoch {
+					t.Errorf("%s believes that %q writes, not %s (%+v)", name, l.Place, writer, l)
+				}
 			}
 		}
+		agree(first)
 		epoch := h.places[first].Leader().Epoch
 
 		h.mu.Lock()
@@ -139,11 +143,15 @@ func TestQuorum(t *testing.T) {
 		if h.places[second].Leader().Epoch <= epoch {
 			t.Error("the epoch did not grow")
 		}
+		time.Sleep(time.Minute) // in which it campaigns in vain, so that its term is beyond the writer's
 		h.mu.Lock()
 		h.cut[first] = false
 		h.mu.Unlock()
 		time.Sleep(time.Minute)
-		one("all are back")
+		if got := one("all are back"); got != second {
+			t.Errorf("%s took over from %s for no reason", got, second)
+		}
+		agree(second)
 
 		// It steps down, and another takes over at once.
 		now := one("before resigning")

@@ -245,8 +245,7 @@ func (q *Quorum) Resign(rest time.Duration) {
 // release gives up the lease, or the attempt to get one, and tells the places if told.
 func (q *Quorum) release(tell bool, rest time.Duration) {
 	q.mu.Lock()
-	r := Request{Term: q.me.Term, From: q.cfg.Place, Release: true}
-	q.me.Drop()
+	r := q.me.Release(q.cfg.Place)
 	q.wait = time.Now().Add(rest)
 	q.mu.Unlock()
 	if !tell {

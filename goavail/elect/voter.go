@@ -54,7 +54,7 @@ func NewVoter(p Promise, lease time.Duration, now time.Time) *Voter {
 func (v *Voter) Ask(r Request, now time.Time) (reply Reply, keep bool) {
 	mine := v.Holder == r.From && v.Holder != ""
 	if r.Release {
-		if mine && r.Term == v.Term {
+		if mine && r.Term >= v.Term { // not an old one that was late
 			v.until = now
 		}
 		return Reply{Round: r.Round, Term: v.Term}, false
@@ -74,7 +74,8 @@ func (v *Voter) Free(now time.Time) bool { return !now.Before(v.until) }
 
 // Candidate is the other side: one that asks for promises. It computes only.
 type Candidate struct {
-	Term   uint64
+	Term   uint64 // that it leads, or led
+	ask    uint64 // of the round
 	lease  time.Duration
 	quorum int
 	round  uint64
@@ -92,16 +93,26 @@ func NewCandidate(places int, lease time.Duration) *Candidate {
 // Saw takes note of a term that somebody knows.
 func (c *Candidate) Saw(term uint64) { c.seen = max(c.seen, term) }
 
-// Round begins a round: to prolong the lease if there is one, else in a new term.
+// Round begins a round: to prolong the lease if there is one, else in a new term. A place
+// that campaigned in vain would not prolong in a term below its own, so it is asked in a
+// new one, too, which is led once most have agreed.
 func (c *Candidate) Round(from string, now time.Time) Request {
 	if !c.Leads(now) {
-		c.Saw(c.Term)
-		c.Term = c.seen + 1
-		c.until = time.Time{}
+		c.Saw(c.ask)
+		c.ask = c.seen + 1
+		c.Term, c.until = c.ask, time.Time{}
+	} else if c.seen > c.ask {
+		c.ask = c.seen + 1
 	}
 	c.round++
 	c.asked, c.yes = now, map[string]bool{}
-	return Request{Term: c.Term, From: from, Round: c.round}
+	return Request{Term: c.ask, From: from, Round: c.round}
+}
+
+// Release gives back whatever was promised.
+func (c *Candidate) Release(from string) Request {
+	c.Drop()
+	return Request{Term: c.ask, From: from, Release: true}
 }
 
 // Resume lets the next round ask for the term which this place led before a restart.
@@ -116,12 +127,12 @@ func (c *Candidate) Resume(p Promise, from string) {
 // fifth shorter than it was promised: clocks differ.
 func (c *Candidate) Take(from string, r Reply, now time.Time) {
 	c.Saw(r.Term)
-	if r.Round != c.round || !r.Granted || r.Term != c.Term || c.yes == nil {
+	if r.Round != c.round || !r.Granted || r.Term != c.ask || c.yes == nil {
 		return
 	}
 	c.yes[from] = true
 	if until := c.asked.Add(c.lease - c.lease/5); len(c.yes) >= c.quorum && until.After(c.until) && now.Before(until) {
-		c.until = until
+		c.Term, c.until = c.ask, until
 	}
 }
 

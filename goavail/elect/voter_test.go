@@ -152,8 +152,7 @@ func TestNeverTwoWriters(t *testing.T) {
 				n.disk, e.lost = elect.Promise{}, true
 				e.start(n)
 			case "release":
-				r := elect.Request{Term: n.me.Term, From: n.name, Release: true}
-				n.me.Drop()
+				r := n.me.Release(n.name)
 				for _, to := range e.nodes {
 					e.post(parcel{from: n, to: to, ask: &r})
 				}
