@@ -246,7 +246,13 @@ func (a *Agent) hear(m gossip.Message, t gossip.Table) {
 			a.hearProvider(m.From, m.Stamp, l.Ballot, now)
 			continue
 		}
-		if name, ok := a.byID[l.Target]; ok && a.board.Cast(m.From, name, m.Stamp, l.Ballot, now) {
+		name, ok := a.byID[l.Target]
+		if !ok {
+			continue
+		}
+		// Nearly all votes are repetitions, which change nothing; what time changes, cast looks at.
+		was := a.board.Ballot(m.From, name, now).Verdict
+		if a.board.Cast(m.From, name, m.Stamp, l.Ballot, now) && was != l.Ballot.Verdict {
 			a.weighOne(name, now)
 		}
 	}
