@@ -6,6 +6,7 @@ import (
 	"runtime/pprof"
 	"strconv"
 
+	"github.com/pancake-stack/pancake"
 	"github.com/pancake-stack/pancake/internal/serve"
 )
 
@@ -36,6 +37,9 @@ func (s *Sidecar) admin(rest http.Handler) http.Handler {
 		return serve.JSON(w, http.StatusOK, Keys{append([]string{}, s.gossip.Fingerprints()...)})
 	})
 	handle("POST "+MembersPath+"{name}/leave", func(w http.ResponseWriter, r *http.Request) error {
+		if err := s.known(r.PathValue("name")); err != nil {
+			return err
+		}
 		if err := s.gossip.ForceLeave(r.Context(), r.PathValue("name")); err != nil {
 			return err
 		}
@@ -56,6 +60,19 @@ func (s *Sidecar) admin(rest http.Handler) http.Handler {
 	mux.Handle("GET /api/traefik", s.routes.read(rest))
 	mux.Handle("/", rest)
 	return mux
+}
+
+// known fails with NotFound for a host that is no member and has no services.
+func (s *Sidecar) known(host string) error {
+	if s.owner.Snapshot().Hosts[host] != nil {
+		return nil
+	}
+	for _, m := range s.gossip.Members() {
+		if m.Name == host {
+			return nil
+		}
+	}
+	return pancake.Errorf(pancake.NotFound, "no host %q is known; GET /v1/members lists them", host)
 }
 
 // settings are those in use, without what is secret and without what is no setting.

@@ -37,7 +37,8 @@ type Config struct {
 	// services. Default BindAddr, or the address from which the machine reaches
 	// others; 127.0.0.1 if it reaches none.
 	AdvertiseIP string
-	// ExcludeIPs are never chosen as AdvertiseIP.
+	// ExcludeIPs are never chosen as AdvertiseIP. Default, if nil: 192.168.168.168, on
+	// which proxies listen.
 	ExcludeIPs []string
 
 	// BindAddr and BindPort are where gossip listens, TCP and UDP. Defaults 0.0.0.0
@@ -158,6 +159,9 @@ func (cfg Config) withDefaults() (Config, error) {
 	bind, err := netip.ParseAddr(cfg.BindAddr)
 	if err != nil {
 		return cfg, pancake.Errorf(pancake.Invalid, "bind address %q is not an IP address", cfg.BindAddr)
+	}
+	if cfg.ExcludeIPs == nil {
+		cfg.ExcludeIPs = []string{"192.168.168.168"}
 	}
 	if cfg.AdvertiseIP == "" && !bind.IsUnspecified() {
 		cfg.AdvertiseIP = cfg.BindAddr

@@ -1,14 +1,18 @@
 package sidecar_test
 
 import (
+	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/pancake-stack/pancake"
 	"github.com/pancake-stack/pancake/sidecar"
@@ -16,7 +20,7 @@ import (
 )
 
 // call makes a request and expects a status.
-func call(t *testing.T, method, url, body string, want int) {
+func call(t *testing.T, method, url, body string, want int) []byte {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
 	if err != nil {
@@ -27,10 +31,38 @@ func call(t *testing.T, method, url, body string, want int) {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	text := make([]byte, 1000)
-	n, _ := resp.Body.Read(text)
-	if resp.StatusCode != want {
-		t.Errorf("%s %s: %s %s", method, url, resp.Status, text[:n])
+	text, err := io.ReadAll(io.LimitReader(resp.Body, 4096))
+	if err != nil || resp.StatusCode != want {
+		t.Errorf("%s %s: %s %s, %v", method, url, resp.Status, text, err)
+	}
+	return text
+}
+
+// TestRegistrationAnswersWithTheRecord as it is in the catalogue from then on.
+func TestRegistrationAnswersWithTheRecord(t *testing.T) {
+	n := start(t, "n1", "127.62.3.1", func(c *sidecar.Config) {
+		c.Discovery, c.StaticFile = []sidecar.Method{sidecar.ByStatic}, filepath.Join(t.TempDir(), "services.json")
+		if err := os.WriteFile(c.StaticFile, []byte("[]"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	})
+	for _, body := range []string{
+		`{"Service": {"Name": "worker", "Ports": [{"Port": 9000, "ServicePort": 90}]}, "TTL": "10m"}`,
+		`{"Service": {"Name": "worker", "Ports": [{"Port": 9001, "ServicePort": 90}]}, "TTL": "10m"}`, // a change
+		`{"Service": {"Name": "worker", "Ports": [{"Port": 9001, "ServicePort": 90}]}, "TTL": "10m"}`, // the same again
+	} {
+		before := time.Now()
+		var answer pancake.Service
+		if err := json.Unmarshal(call(t, "PUT", n.URL+"/api/services/w-1", body, http.StatusOK), &answer); err != nil {
+			t.Fatal(err)
+		}
+		stored := n.find("n1", "w-1")
+		if stored == nil || !reflect.DeepEqual(answer, *stored) {
+			t.Errorf("answered %+v\nstored   %+v", answer, stored)
+		}
+		if answer.Updated.IsZero() || answer.Updated.After(time.Now()) || answer.Status != pancake.Alive || answer.Updated.Before(before.Add(-time.Minute)) {
+			t.Errorf("answered %+v", answer)
+		}
 	}
 }
 

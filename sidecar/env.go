@@ -13,29 +13,36 @@ import (
 )
 
 // FromEnv takes the settings that NinesStack Sidecar reads from its environment
-// into cfg, where they are set. It fails on one that this Sidecar cannot honour
-// and whose neglect would change which services are announced; Ignored lists the others.
-func FromEnv(getenv func(string) string, cfg *Config) error {
+// into cfg, where they count: lookup is os.LookupEnv, or says the same of another
+// environment. It fails on one that this Sidecar cannot honour and whose neglect would
+// change which services are announced; Ignored lists the others.
+func FromEnv(lookup func(string) (string, bool), cfg *Config) error {
+	getenv := func(name string) string {
+		v, _ := lookup(name)
+		return v
+	}
 	texts := map[string]*string{
-		"SIDECAR_CLUSTER_NAME":           &cfg.ClusterName,
-		"SIDECAR_ADVERTISE_IP":           &cfg.AdvertiseIP,
-		"SIDECAR_DEFAULT_CHECK_ENDPOINT": &cfg.DefaultCheckEndpoint,
-		"SERVICES_NAME_LABEL":            &cfg.NameLabel,
-		"SERVICES_NAME_MATCH":            &cfg.NameMatch,
-		"DOCKER_URL":                     &cfg.DockerHost,
-		"STATIC_CONFIG_FILE":             &cfg.StaticFile,
-		"ENVOY_BIND_IP":                  &cfg.EnvoyBindIP,
-		"K8S_KUBE_API_IP":                &cfg.Kubernetes.Host,
-		"K8S_NAMESPACE":                  &cfg.Kubernetes.Namespace,
-		"K8S_CREDS_PATH":                 &cfg.Kubernetes.CredsPath,
+		"SIDECAR_CLUSTER_NAME": &cfg.ClusterName,
+		"SIDECAR_ADVERTISE_IP": &cfg.AdvertiseIP,
+		"SERVICES_NAME_LABEL":  &cfg.NameLabel,
+		"SERVICES_NAME_MATCH":  &cfg.NameMatch,
+		"DOCKER_URL":           &cfg.DockerHost,
+		"STATIC_CONFIG_FILE":   &cfg.StaticFile,
+		"ENVOY_BIND_IP":        &cfg.EnvoyBindIP,
+		"K8S_KUBE_API_IP":      &cfg.Kubernetes.Host,
+		"K8S_NAMESPACE":        &cfg.Kubernetes.Namespace,
+		"K8S_CREDS_PATH":       &cfg.Kubernetes.CredsPath,
 	}
 	for name, field := range texts {
 		*field = cmp.Or(getenv(name), *field)
 	}
-	for name, field := range map[string]*[]string{"SIDECAR_SEEDS": &cfg.Seeds, "SIDECAR_EXCLUDE_IPS": &cfg.ExcludeIPs, "LISTENERS_URLS": &cfg.ListenerURLs} {
+	for name, field := range map[string]*[]string{"SIDECAR_SEEDS": &cfg.Seeds, "LISTENERS_URLS": &cfg.ListenerURLs} {
 		if list := splitList(getenv(name)); len(list) > 0 {
 			*field = list
 		}
+	}
+	if err := emptiesFromEnv(lookup, cfg); err != nil {
+		return err
 	}
 	if v := getenv("SIDECAR_BIND_PORT"); v != "" {
 		port, err := portOf("SIDECAR_BIND_PORT", v)
@@ -51,13 +58,6 @@ func FromEnv(getenv func(string) string, cfg *Config) error {
 		}
 		cfg.PushPullInterval = d
 	}
-	if v := getenv("SIDECAR_DISCOVERY"); v != "" {
-		methods, err := Methods(splitList(v))
-		if err != nil {
-			return pancake.Errorf(pancake.Invalid, "SIDECAR_DISCOVERY: %w", err)
-		}
-		cfg.Discovery = methods
-	}
 	if v := getenv("SERVICES_NAMER"); v != "" {
 		if v != discover.NameByLabel && v != discover.NameByRegex {
 			return pancake.Errorf(pancake.Invalid, "SERVICES_NAMER: %q is not supported; %s and %s are", v, discover.NameByLabel, discover.NameByRegex)
@@ -68,6 +68,34 @@ func FromEnv(getenv func(string) string, cfg *Config) error {
 		return err
 	}
 	return envoyFromEnv(getenv, cfg)
+}
+
+// Counts reports whether a variable that is set to value has a meaning. For most, an empty
+// value is as none: NinesStack Sidecar has no use for it, or does not start with it.
+func Counts(variable, value string) bool {
+	switch variable {
+	case "SIDECAR_DISCOVERY", "SIDECAR_EXCLUDE_IPS", "SIDECAR_DEFAULT_CHECK_ENDPOINT":
+		return true
+	}
+	return value != ""
+}
+
+// emptiesFromEnv takes the settings of which an empty one is not the default.
+func emptiesFromEnv(lookup func(string) (string, bool), cfg *Config) error {
+	if v, set := lookup("SIDECAR_DISCOVERY"); set { // empty: none at all
+		methods, err := Methods(splitList(v))
+		if err != nil {
+			return pancake.Errorf(pancake.Invalid, "SIDECAR_DISCOVERY: %w", err)
+		}
+		cfg.Discovery, cfg.Passive = methods, len(methods) == 0
+	}
+	if v, set := lookup("SIDECAR_EXCLUDE_IPS"); set { // empty: any may be chosen
+		cfg.ExcludeIPs = append([]string{}, splitList(v)...)
+	}
+	if v, set := lookup("SIDECAR_DEFAULT_CHECK_ENDPOINT"); set { // empty: http://host:port, which asks for /
+		cfg.DefaultCheckEndpoint = cmp.Or(v, "/")
+	}
+	return nil
 }
 
 // kubernetesFromEnv takes the settings of ByKubernetes that are no texts.

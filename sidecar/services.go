@@ -188,6 +188,19 @@ func (s *source) Settled(ctx context.Context) {
 	}
 }
 
+// waitsFor names the sources that have not told of all that they have yet.
+func (s *services) waitsFor() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []string
+	for _, source := range s.sources {
+		if !source.settled {
+			out = append(out, source.name)
+		}
+	}
+	return out
+}
+
 // taken reports whether another source has a service of this ID.
 func (s *source) taken(id string) bool {
 	s.mu.Lock()

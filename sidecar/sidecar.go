@@ -8,9 +8,12 @@
 package sidecar
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
+	"strings"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
@@ -49,6 +52,8 @@ type Sidecar struct {
 	refused  *prometheus.CounterVec // callers of the API, by reason
 
 	listening chan struct{} // closed when the API answers
+	settled   chan struct{} // closed when the catalogue is as complete as it will be for now
+	found     atomic.Pointer[services]
 }
 
 // New checks cfg and makes a Sidecar. Run starts it.
@@ -61,7 +66,7 @@ func New(cfg Config) (*Sidecar, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Sidecar{cfg: cfg, events: feed.NewEvents(), docs: &document.Cache{}, listening: make(chan struct{})}
+	s := &Sidecar{cfg: cfg, events: feed.NewEvents(), docs: &document.Cache{}, listening: make(chan struct{}), settled: make(chan struct{})}
 	s.owner = newOwner(catalog.New(cfg.Hostname, cfg.ClusterName), cfg.Log)
 	s.owner.now = cfg.Now
 	s.gossip, err = gossip.New(gossip.Config{
@@ -103,7 +108,7 @@ func (s *Sidecar) newReaders() (err error) {
 	if cfg.EnvoyAddr != "" {
 		s.envoy, err = envoy.New(envoy.Config{
 			State: s.owner.state, Addr: cfg.EnvoyAddr, BindIP: cfg.EnvoyBindIP, UseHostnames: cfg.EnvoyUseHostnames, Zone: s.zones.of,
-			Log: cfg.Log, Metrics: cfg.Metrics,
+			Ready: s.settled, Log: cfg.Log, Metrics: cfg.Metrics,
 		})
 		if err != nil {
 			return err
@@ -111,19 +116,19 @@ func (s *Sidecar) newReaders() (err error) {
 	}
 	if cfg.DNSAddr != "" {
 		s.names, err = nameserver.New(nameserver.Config{
-			State: s.owner.state, Addr: cfg.DNSAddr, Domain: cfg.DNSDomain, TTL: cfg.DNSTTL, Zone: s.zones.of, Log: cfg.Log, Metrics: cfg.Metrics,
+			State: s.owner.state, Addr: cfg.DNSAddr, Domain: cfg.DNSDomain, TTL: cfg.DNSTTL, Zone: s.zones.of, Ready: s.settled, Log: cfg.Log, Metrics: cfg.Metrics,
 		})
 	}
 	return err
 }
 
-// Run works until ctx ends. It fails at once if it cannot listen.
+// Run works until ctx ends. It fails at once, with a PortError, if it cannot listen.
 func (s *Sidecar) Run(ctx context.Context) error {
 	ln := s.cfg.Listener
 	if ln == nil {
 		var err error
 		if ln, err = serve.Listen(ctx, s.cfg.HTTPAddr); err != nil {
-			return fmt.Errorf("sidecar: %w", err)
+			return ofPort(PortHTTP, err)
 		}
 	}
 	defer ln.Close() // for a part that fails before the server has taken it
@@ -132,26 +137,25 @@ func (s *Sidecar) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	s.found.Store(found.found)
 	group.Go(func() error { return s.owner.own(ctx) })
-	group.Go(func() error { return s.gossip.Run(ctx) })
+	group.Go(func() error { return ofPort(PortGossip, s.gossip.Run(ctx)) })
 	group.Go(func() error { return s.discover(ctx, found) })
 	group.Go(func() error { return s.notifier.Run(ctx) })
 	group.Go(func() error { return found.followListeners(ctx, s.notifier) })
-	settled := func(run func(context.Context) error) {
-		group.Go(func() error {
-			if err := s.settle(ctx); err != nil {
-				return err
-			}
-			return run(ctx)
-		})
-	}
 	// Before the catalogue is complete, proxies would lose what they have from before a restart.
-	settled(s.routes.run)
+	group.Go(func() error {
+		if err := s.settle(ctx); err != nil {
+			return err
+		}
+		close(s.settled)
+		return s.routes.run(ctx)
+	})
 	if s.envoy != nil {
-		settled(s.envoy.Run)
+		group.Go(func() error { return ofPort(PortEnvoy, s.envoy.Run(ctx)) })
 	}
 	if s.names != nil {
-		settled(s.names.Run)
+		group.Go(func() error { return ofPort(PortDNS, s.names.Run(ctx)) })
 	}
 	handler := s.handler(found.registry)
 	if s.cfg.TLSListener != nil {
@@ -205,8 +209,24 @@ func (s *Sidecar) notReady() error {
 	case <-s.owner.complete:
 		return nil
 	default:
-		return pancake.Errorf(pancake.Unavailable, "the containers of this host are not all known yet; does docker answer?")
+		return pancake.Errorf(pancake.Unavailable, "the services of this host are not all known yet: %s", s.waitsFor())
 	}
+}
+
+// waitsFor says whose answer is missing, and where to look.
+func (s *Sidecar) waitsFor() string {
+	hints := map[Method]string{
+		ByDocker: "does docker answer?", ByStatic: fmt.Sprintf("is the file %s right? The log says what is not", s.cfg.StaticFile), ByKubernetes: "does the API of Kubernetes answer?",
+	}
+	var out []string
+	if found := s.found.Load(); found != nil {
+		for _, name := range found.waitsFor() {
+			if hint := hints[Method(name)]; hint != "" {
+				out = append(out, hint)
+			}
+		}
+	}
+	return cmp.Or(strings.Join(out, "; "), "it is starting")
 }
 
 // handler is the HTTP API.
@@ -216,7 +236,7 @@ func (s *Sidecar) handler(registry *discover.Registry) http.Handler {
 		Ready: s.notReady, ProxyIP: s.cfg.EnvoyBindIP, Docs: s.docs, Metrics: s.cfg.Metrics, Log: s.cfg.Log,
 	}
 	if registry != nil {
-		cfg.Registrar = registry
+		cfg.Registrar = registrar{registry, s.owner}
 	}
 	return api.Protect(s.admin(api.Handler(cfg)))
 }

@@ -155,7 +155,7 @@ func (cfg Config) withSources() (Config, error) {
 		cfg.Discovery = []Method{ByDocker}
 	}
 	if slices.Contains(cfg.Discovery, ByStatic) && cfg.StaticFile == "" && !cfg.Passive {
-		return cfg, pancake.Errorf(pancake.Invalid, "discovery by %q needs the file with the services", ByStatic)
+		return cfg, pancake.Errorf(pancake.Invalid, "discovery by %q needs the file with the services: --static-file, or STATIC_CONFIG_FILE", ByStatic)
 	}
 	return cfg, nil
 }

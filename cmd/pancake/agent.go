@@ -2,16 +2,17 @@ package main
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 
+	"github.com/pancake-stack/pancake"
 	"github.com/pancake-stack/pancake/executor"
 	"github.com/pancake-stack/pancake/executor/docker"
 	"github.com/pancake-stack/pancake/executor/membership"
 	"github.com/pancake-stack/pancake/internal/lifecycle"
-	"github.com/pancake-stack/pancake/internal/serve"
 	"github.com/pancake-stack/pancake/sidecar"
 )
 
@@ -55,11 +56,11 @@ scheduler knows it, and the keys that gossip is encrypted with. It keeps them un
 		),
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			getenv, err := applyLegacy(cmd, env.getenv)
+			lookup, err := applyLegacy(cmd, env.lookup)
 			if err != nil {
 				return err
 			}
-			return runAgent(cmd.Context(), env, getenv, f)
+			return runAgent(cmd.Context(), env, lookup, f)
 		},
 	}
 	flags := cmd.Flags()
@@ -79,7 +80,7 @@ scheduler knows it, and the keys that gossip is encrypted with. It keeps them un
 	return cmd
 }
 
-func runAgent(ctx context.Context, env *environment, getenv func(string) string, f agentFlags) error {
+func runAgent(ctx context.Context, env *environment, lookup func(string) (string, bool), f agentFlags) error {
 	log, err := env.logger()
 	if err != nil {
 		return err
@@ -92,13 +93,14 @@ func runAgent(ctx context.Context, env *environment, getenv func(string) string,
 		return err
 	}
 	defer dir.close()
-	n, err := newNode(ctx, getenv, nodeConfig{agentFlags: f, dir: dir, log: log})
+	ports := portSettings{sidecar.PortHTTP: "--http", sidecar.PortGossip: "--gossip", sidecar.PortEnvoy: "ENVOY_GRPC_PORT"}
+	n, err := newNode(ctx, lookup, nodeConfig{agentFlags: f, dir: dir, log: log, ports: ports})
 	if err != nil {
 		return err
 	}
-	return runParts(ctx, env.say, log, n.parts(env.say), func() {
+	return ports.explain(runParts(ctx, env.say, log, n.parts(env.say), func() {
 		env.say("\nPancake is ready: agent %s, Sidecar http://%s", n.id, f.http)
-	})
+	}))
 }
 
 // node is the executor and the Sidecar of one machine.
@@ -122,13 +124,14 @@ func (n *node) parts(say func(string, ...any)) []lifecycle.Part {
 // nodeConfig is what newNode builds from.
 type nodeConfig struct {
 	agentFlags
-	dir *dataDir
-	log logger
+	dir   *dataDir
+	log   logger
+	ports portSettings
 }
 
 // newNode checks the settings, asks Docker whether it is there, and takes the
 // addresses, so that whatever is in the way is said before anything starts.
-func newNode(ctx context.Context, getenv func(string) string, cfg nodeConfig) (*node, error) {
+func newNode(ctx context.Context, lookup func(string) (string, bool), cfg nodeConfig) (*node, error) {
 	attributes, resources, err := cfg.words()
 	if err != nil {
 		return nil, err
@@ -162,10 +165,13 @@ func newNode(ctx context.Context, getenv func(string) string, cfg nodeConfig) (*
 		Quiet: true, // the containers go on without us, so a restart must not take them out of traffic
 		Log:   cfg.log.With("part", "sidecar"), Metrics: metrics,
 	}
-	if err := sidecar.FromEnv(getenv, &side); err != nil {
+	if err := sidecar.FromEnv(lookup, &side); err != nil {
 		return nil, err
 	}
-	if side.Listener, err = serve.Listen(ctx, cfg.http); err != nil {
+	if err := findsTasks(side); err != nil {
+		return nil, err
+	}
+	if side.Listener, err = cfg.ports.listen(ctx, sidecar.PortHTTP, cfg.http); err != nil {
 		return nil, err
 	}
 	if err := n.secureSidecar(ctx, cfg.https, &side); err != nil {
@@ -185,6 +191,14 @@ func newNode(ctx context.Context, getenv func(string) string, cfg nodeConfig) (*
 	}
 	n.executor, err = executor.New(exec)
 	return n, err
+}
+
+// findsTasks refuses a Sidecar that would never tell how the agent's tasks are.
+func findsTasks(cfg sidecar.Config) error {
+	if cfg.Passive || cfg.Discovery != nil && !slices.Contains(cfg.Discovery, sidecar.ByDocker) {
+		return pancake.Errorf(pancake.Invalid, "SIDECAR_DISCOVERY: an agent's tasks are found by docker; have it among the methods, or unset the variable")
+	}
+	return nil
 }
 
 // pingDocker says early and plainly when there is no Docker engine.

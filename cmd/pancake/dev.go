@@ -14,6 +14,7 @@ import (
 	"github.com/pancake-stack/pancake"
 	"github.com/pancake-stack/pancake/internal/lifecycle"
 	"github.com/pancake-stack/pancake/internal/serve"
+	"github.com/pancake-stack/pancake/sidecar"
 )
 
 type devFlags struct {
@@ -110,15 +111,18 @@ func runDev(ctx context.Context, env *environment, f devFlags) error {
 	if err != nil {
 		return err
 	}
-	return runParts(ctx, say, log, parts, func() {
+	return devPorts.explain(runParts(ctx, say, log, parts, func() {
 		f.welcome(say)
 		done(true)
-	})
+	}))
 }
+
+// devPorts are the flags of the ports of the Sidecar.
+var devPorts = portSettings{sidecar.PortHTTP: "--sidecar-http", sidecar.PortGossip: "--gossip"}
 
 // noEnvironment keeps variables that are meant for a Sidecar of a cluster from
 // making this one talk to it.
-func noEnvironment(string) string { return "" }
+func noEnvironment(string) (string, bool) { return "", false }
 
 // devParts prepares all parts, in the order in which they start.
 func devParts(ctx context.Context, f devFlags, dir *dataDir, log logger, say func(string, ...any)) ([]lifecycle.Part, error) {
@@ -126,7 +130,7 @@ func devParts(ctx context.Context, f devFlags, dir *dataDir, log logger, say fun
 	if err != nil {
 		return nil, pancake.Errorf(pancake.Invalid, "--grpc %q is not host:port", f.grpc)
 	}
-	n, err := newNode(ctx, noEnvironment, nodeConfig{dir: dir, log: log, agentFlags: agentFlags{
+	n, err := newNode(ctx, noEnvironment, nodeConfig{dir: dir, log: log, ports: devPorts, agentFlags: agentFlags{
 		nodeFlags: f.nodeFlags, scheduler: f.grpc, advertise: host, http: f.sidecarHTTP, gossip: f.gossip,
 		clusterName: "dev", domain: "localhost", drain: f.drain, foreign: true,
 	}})

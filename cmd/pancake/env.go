@@ -19,6 +19,7 @@ import (
 // tests can give them another one, and the flags that all of them share.
 type environment struct {
 	getenv         func(string) string
+	lookup         func(string) (string, bool) // for variables of which an empty one is not as none
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	// terminal is the size in characters of the terminal behind a reader or
@@ -46,6 +47,10 @@ type globalFlags struct {
 func newEnvironment(getenv func(string) string, stdin io.Reader, stdout, stderr io.Writer) *environment {
 	return &environment{
 		getenv: getenv, stdin: stdin, stdout: stdout, stderr: stderr,
+		lookup: func(name string) (string, bool) {
+			value := getenv(name)
+			return value, value != ""
+		},
 		terminal: terminalSize,
 		now:      time.Now,
 	}

@@ -23,24 +23,24 @@ const legacyPort = "SIDECAR_BIND_PORT"
 
 // applyLegacy takes the legacy variables over into flags that were not set, and
 // returns the environment without them.
-func applyLegacy(cmd *cobra.Command, getenv func(string) string) (func(string) string, error) {
+func applyLegacy(cmd *cobra.Command, lookup func(string) (string, bool)) (func(string) (string, bool), error) {
 	flags := cmd.Flags()
 	for variable, name := range legacy {
-		if value := getenv(variable); value != "" && !flags.Changed(name) {
+		if value, _ := lookup(variable); value != "" && !flags.Changed(name) {
 			if err := flags.Set(name, value); err != nil {
 				return nil, pancake.Errorf(pancake.Invalid, "%s: %w", variable, err)
 			}
 		}
 	}
-	if port := getenv(legacyPort); port != "" && !flags.Changed("gossip") {
+	if port, _ := lookup(legacyPort); port != "" && !flags.Changed("gossip") {
 		if err := flags.Set("gossip", net.JoinHostPort(flags.Lookup("advertise").Value.String(), port)); err != nil {
 			return nil, pancake.Errorf(pancake.Invalid, "%s: %w", legacyPort, err)
 		}
 	}
-	return func(variable string) string {
+	return func(variable string) (string, bool) {
 		if _, taken := legacy[variable]; taken || variable == legacyPort {
-			return ""
+			return "", false
 		}
-		return getenv(variable)
+		return lookup(variable)
 	}, nil
 }

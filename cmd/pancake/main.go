@@ -19,7 +19,9 @@ func main() {
 	// The first signal ends ctx; from then on signals act as if nobody had
 	// listened, so that a second one ends the process at once.
 	context.AfterFunc(ctx, stop)
-	os.Exit(run(ctx, os.Args[1:], os.Getenv, os.Stdin, os.Stdout, os.Stderr))
+	env := newEnvironment(os.Getenv, os.Stdin, os.Stdout, os.Stderr)
+	env.lookup = os.LookupEnv
+	os.Exit(execute(ctx, env, os.Args[1:]))
 }
 
 // The exit codes. They are part of the interface: scripts read them.

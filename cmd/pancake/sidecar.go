@@ -64,7 +64,7 @@ func newSidecarCommand(env *environment) *cobra.Command {
 			"pancake sidecar services --status alive --wide",
 		),
 		Args:    noSuchCommand,
-		PreRunE: func(cmd *cobra.Command, _ []string) error { return f.applyVariables(cmd.Flags(), env.getenv) },
+		PreRunE: func(cmd *cobra.Command, _ []string) error { return f.applyVariables(cmd.Flags(), env.lookup) },
 		RunE:    func(cmd *cobra.Command, _ []string) error { return runSidecar(cmd.Context(), env, f) },
 	}
 	f.add(cmd.Flags())
@@ -117,7 +117,7 @@ func (f *sidecarFlags) addMember(flags *pflag.FlagSet) {
 	c := &f.cfg
 	flags.StringVar(&c.Hostname, "hostname", "", "`name` of this machine, unique in the cluster (default: the machine's)")
 	flags.StringVar(&c.AdvertiseIP, "advertise", "127.0.0.1", "`IP` address at which others reach this machine and its services; auto picks the one from which it reaches others")
-	flags.StringSliceVar(&c.ExcludeIPs, "exclude-ips", nil, "`addresses` that --advertise auto never picks")
+	flags.StringSliceVar(&c.ExcludeIPs, "exclude-ips", []string{"192.168.168.168"}, "`addresses` that --advertise auto never picks")
 	flags.StringVar(&f.gossip, "gossip", "", "`address` that gossip listens on (default: port 7946 of --advertise, of all addresses with auto)")
 	flags.StringSliceVar(&c.Seeds, "seeds", nil, "`addresses` of some other Sidecars' gossip, host or host:port,…; they need not be up")
 	flags.StringVar(&c.ClusterName, "cluster-name", "default", "`name` of the cluster; Sidecars of another are not talked to")
@@ -158,27 +158,30 @@ var sidecarVariables = map[string]string{
 
 // applyVariables takes the variables of NinesStack Sidecar over into the flags that
 // were not set: the configuration is where both put what they say.
-func (f *sidecarFlags) applyVariables(flags *pflag.FlagSet, getenv func(string) string) error {
-	if getenv("SIDECAR_BIND_PORT") != "" && !flags.Changed("gossip") {
+func (f *sidecarFlags) applyVariables(flags *pflag.FlagSet, lookup func(string) (string, bool)) error {
+	if port, _ := lookup("SIDECAR_BIND_PORT"); port != "" && !flags.Changed("gossip") {
 		f.gossip = "" // it is made of the port, when the address is known
 	}
-	err := sidecar.FromEnv(func(variable string) string {
+	err := sidecar.FromEnv(func(variable string) (string, bool) {
 		if flag, known := sidecarVariables[variable]; known && flags.Changed(flag) {
-			return ""
+			return "", false
 		}
-		return getenv(variable)
+		return lookup(variable)
 	}, &f.cfg)
 	if err != nil {
 		return err
 	}
-	if f.cfg.Discovery != nil {
+	switch {
+	case f.cfg.Passive:
+		f.methods = []string{noDiscovery}
+	case f.cfg.Discovery != nil:
 		f.methods = nil
 		for _, m := range f.cfg.Discovery {
 			f.methods = append(f.methods, string(m))
 		}
 	}
 	for variable, flag := range sidecarVariables {
-		if getenv(variable) == "" || flags.Changed(flag) {
+		if value, set := lookup(variable); !set || !sidecar.Counts(variable, value) || flags.Changed(flag) {
 			continue
 		}
 		if err := config.SetOrigin(flags, flag, "env "+variable); err != nil {
@@ -203,6 +206,17 @@ func (f *sidecarFlags) settle() error {
 	}
 	if c.BindPort == 0 {
 		c.BindPort = -1 // any that is free
+	}
+	for flag, addr := range map[string]string{"http": c.HTTPAddr, "envoy": c.EnvoyAddr, "dns": c.DNSAddr} {
+		if addr == "" && flag != "http" {
+			continue // nowhere
+		}
+		if _, _, err := splitHostPort(flag, addr); err != nil {
+			return err
+		}
+	}
+	if err := f.checkNumbers(); err != nil {
+		return err
 	}
 	c.Quiet = !f.goodbye
 	if slices.Equal(f.methods, []string{noDiscovery}) || len(f.methods) == 0 {
@@ -229,6 +243,28 @@ func (f *sidecarFlags) settle() error {
 	return loopbackOnly(false, map[string]string{"http": c.HTTPAddr, "envoy": c.EnvoyAddr, "dns": c.DNSAddr})
 }
 
+// checkNumbers refuses those that make no sense, within the bounds of the labels of the same meaning.
+// 0 is the default, and what a bridge has that checks nothing.
+func (f *sidecarFlags) checkNumbers() error {
+	c := &f.cfg
+	for flag, d := range map[string]struct{ is, least, most time.Duration }{
+		"check-interval":     {c.CheckInterval, 100 * time.Millisecond, time.Hour},
+		"check-timeout":      {c.CheckTimeout, time.Millisecond, 10 * time.Minute},
+		"push-pull-interval": {c.PushPullInterval, time.Second, 24 * time.Hour},
+		"dns-ttl":            {c.DNSTTL, time.Second, time.Hour},
+	} {
+		if d.is != 0 && (d.is < d.least || d.is > d.most) {
+			return pancake.Errorf(pancake.Invalid, "--%s %s: it can be from %s to %s", flag, d.is, d.least, d.most)
+		}
+	}
+	for flag, n := range map[string]int{"check-rise": c.CheckRise, "check-fall": c.CheckFall} {
+		if n < 0 {
+			return pancake.Errorf(pancake.Invalid, "--%s %d: it is a number from 1", flag, n)
+		}
+	}
+	return nil
+}
+
 func runSidecar(ctx context.Context, env *environment, f sidecarFlags) error {
 	log, err := env.logger()
 	if err != nil {
@@ -244,9 +280,14 @@ func runSidecar(ctx context.Context, env *environment, f sidecarFlags) error {
 	for _, variable := range sidecar.Ignored(env.getenv) {
 		log.WarnContext(ctx, "a variable of NinesStack Sidecar has no effect here", "variable", variable.Name, "why", variable.Why)
 	}
-	return runParts(ctx, env.say, log, parts, func() {
+	return sidecarPorts.explain(runParts(ctx, env.say, log, parts, func() {
 		env.say("\nSidecar is ready: http://%s", f.cfg.HTTPAddr)
-	})
+	}))
+}
+
+// sidecarPorts are the flags of a Sidecar's ports.
+var sidecarPorts = portSettings{
+	sidecar.PortHTTP: "--http", sidecar.PortGossip: "--gossip", sidecar.PortEnvoy: "--envoy", sidecar.PortDNS: "--dns",
 }
 
 // sidecarParts are a Sidecar, and what hands it its keys.
@@ -259,7 +300,7 @@ func sidecarParts(ctx context.Context, env *environment, f sidecarFlags, log log
 			return nil, nil, err
 		}
 	}
-	if cfg.Listener, err = serve.Listen(ctx, cfg.HTTPAddr); err != nil {
+	if cfg.Listener, err = sidecarPorts.listen(ctx, sidecar.PortHTTP, cfg.HTTPAddr); err != nil {
 		return nil, nil, err
 	}
 	s, err := sidecar.New(cfg)

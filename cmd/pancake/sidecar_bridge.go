@@ -2,7 +2,10 @@ package main
 
 import (
 	"context"
+	"net"
 	"os"
+	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -28,6 +31,7 @@ type bridgeFlags struct {
 	cluster string
 	seeds   []string
 	bind    string
+	reached string
 	imports []string
 }
 
@@ -40,6 +44,7 @@ func newSidecarBridgeCommand(env *environment, _ *string) *cobra.Command {
 		Example: examples(
 			"pancake sidecar bridge --old-cluster prod --old-seeds 10.0.0.7,10.0.0.8 \\",
 			"    --advertise 10.0.0.2 --seeds 10.0.0.3 --gossip-key-file gossip.key",
+			"pancake sidecar bridge --old-seeds 10.0.0.7 --old-bind 0.0.0.0:7947 --old-advertise 192.0.2.5 --advertise 10.0.0.2 --seeds 10.0.0.3 --insecure",
 			"pancake sidecar bridge --import http://10.0.0.7:7777 --advertise 10.0.0.2 --seeds 10.0.0.3 --gossip-key-file gossip.key",
 		),
 		Args: arguments(0, 0),
@@ -52,6 +57,7 @@ func newSidecarBridgeCommand(env *environment, _ *string) *cobra.Command {
 	flags.StringVar(&f.cluster, "old-cluster", "default", "`name` of the old cluster, its SIDECAR_CLUSTER_NAME")
 	flags.StringSliceVar(&f.seeds, "old-seeds", nil, "`addresses` of some Sidecars of the old cluster, host or host:port,…; they need not be up")
 	flags.StringVar(&f.bind, "old-bind", "", "`address` that the bridge listens on for the old cluster (default: port 7947 of --advertise)")
+	flags.StringVar(&f.reached, "old-advertise", "", "`address` at which the old cluster reaches the bridge, IP or IP:port, where that is another than --old-bind (default: --old-bind)")
 	flags.StringSliceVar(&f.imports, "import", nil, "`addresses` of the API of some Sidecars of an old cluster, to mirror from, one way")
 	return cmd
 }
@@ -65,6 +71,7 @@ func runBridge(ctx context.Context, env *environment, f bridgeFlags) error {
 		return pancake.Errorf(pancake.Invalid, "say which Sidecars to mirror: --old-seeds, or --import where only their API can be reached")
 	}
 	f.methods, f.defaultPort = nil, bridgeGossipPort
+	f.cfg.Seeds = withPort(f.cfg.Seeds, 7946)
 	if f.cfg.Hostname == "" {
 		host, err := os.Hostname()
 		if err != nil {
@@ -79,21 +86,34 @@ func runBridge(ctx context.Context, env *environment, f bridgeFlags) error {
 	if err != nil {
 		return err
 	}
-	more, err := f.parts(s, log)
+	more, err := f.parts(ctx, s, log, env.say)
 	if err != nil {
 		return err
 	}
-	return runParts(ctx, env.say, log, append(parts, more...), func() {
+	return sidecarPorts.explain(runParts(ctx, env.say, log, append(parts, more...), func() {
 		env.say("\nThe bridge is ready. Its Sidecar: http://%s", f.cfg.HTTPAddr)
-	})
+	}))
 }
 
 // bridgeGossipPort is where the Sidecar of a bridge listens: the machine's own has 7946, and
 // the old side 7947.
 const bridgeGossipPort = 7948
 
+// withPort adds the port of a Sidecar's gossip to the seeds that have none: they are not bridges,
+// and by default a seed has the port of whoever joins it.
+func withPort(seeds []string, port int) []string {
+	out := make([]string, len(seeds))
+	for i, seed := range seeds {
+		out[i] = seed
+		if _, _, err := net.SplitHostPort(seed); err != nil {
+			out[i] = net.JoinHostPort(strings.Trim(seed, "[]"), strconv.Itoa(port))
+		}
+	}
+	return out
+}
+
 // parts are the bridge, or the import, or both.
-func (f *bridgeFlags) parts(s *sidecar.Sidecar, log logger) ([]lifecycle.Part, error) {
+func (f *bridgeFlags) parts(ctx context.Context, s *sidecar.Sidecar, log logger, say func(string, ...any)) ([]lifecycle.Part, error) {
 	var parts []lifecycle.Part
 	if len(f.seeds) > 0 {
 		host, port := f.cfg.AdvertiseIP, 7947
@@ -106,31 +126,52 @@ func (f *bridgeFlags) parts(s *sidecar.Sidecar, log logger) ([]lifecycle.Part, e
 		if port == 0 {
 			port = -1
 		}
+		announced, announcedPort, err := f.announced()
+		if err != nil {
+			return nil, err
+		}
 		b, err := bridge.New(bridge.Config{
-			Ours: s.Ours(), Host: f.cfg.Hostname, Cluster: f.cluster, Seeds: f.seeds, BindAddr: host, BindPort: port, Log: log.With("part", "bridge"),
-			Metrics: s.Metrics(),
+			Ours: s.Ours(), Host: f.cfg.Hostname, Cluster: f.cluster, Seeds: f.seeds, BindAddr: host, BindPort: port,
+			AdvertiseAddr: announced, AdvertisePort: announcedPort, Log: log.With("part", "bridge"), Metrics: s.Metrics(),
 		})
 		if err != nil {
 			return nil, err
 		}
-		parts = append(parts, waiting("bridge", b.Run, b.Ready))
+		if err := b.PortIsFree(ctx); err != nil {
+			return nil, pancake.Errorf(pancake.KindOf(err), "%w\nThe address is that of --old-bind.", err)
+		}
+		parts = append(parts, waiting("bridge", b.Run, b.Ready, say))
 	}
 	if len(f.imports) > 0 {
 		im, err := bridge.NewImporter(bridge.ImportConfig{Ours: s.Ours(), URLs: f.imports, Log: log.With("part", "import"), Metrics: s.Metrics()})
 		if err != nil {
 			return nil, err
 		}
-		parts = append(parts, waiting("import", im.Run, im.Ready))
+		parts = append(parts, waiting("import", im.Run, im.Ready, say))
 	}
 	return parts, nil
 }
 
-// waiting is a part that is ready when ready returns nil, however long that takes.
-func waiting(name string, run func(context.Context) error, ready func() error) lifecycle.Part {
+// announced is what --old-advertise says, with port 0 for that of --old-bind.
+func (f *bridgeFlags) announced() (host string, port int, err error) {
+	host = f.reached
+	if host == "" || net.ParseIP(host) != nil {
+		return host, 0, nil
+	}
+	if host, port, err = splitHostPort("old-advertise", f.reached); err != nil || port == 0 || net.ParseIP(host) == nil {
+		return "", 0, pancake.Errorf(pancake.Invalid, "--old-advertise %q is neither an IP address nor one with a port, for example 10.0.0.2:7947", f.reached)
+	}
+	return host, port, nil
+}
+
+// waiting is a part that is ready when ready returns nil, however long that takes; say
+// tells what it waits for.
+func waiting(name string, run func(context.Context) error, ready func() error, say func(string, ...any)) lifecycle.Part {
+	poll := func(ctx context.Context) error {
+		return lifecycle.Poll(ctx, func(context.Context) error { return ready() })
+	}
 	return lifecycle.Part{
 		Name: name, Run: run, ReadyWithin: lifecycle.AsLongAsItTakes,
-		Ready: func(ctx context.Context) error {
-			return lifecycle.Poll(ctx, func(context.Context) error { return ready() })
-		},
+		Ready: patiently(poll, func(err error) { say("%-10s waits: %v", name, err) }),
 	}
 }

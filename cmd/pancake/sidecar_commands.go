@@ -35,10 +35,11 @@ type asked struct {
 
 // askSidecar takes an address with or without http:// or https://.
 func askSidecar(env *environment, address string) (*asked, error) {
+	given := address
 	address = schedulerURL(address)
 	u, err := url.Parse(address)
-	if err != nil || u.Host == "" {
-		return nil, pancake.Errorf(pancake.Invalid, "--sidecar %q is not an address such as http://127.0.0.1:7777", address)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return nil, pancake.Errorf(pancake.Invalid, "--sidecar %q is not an address such as http://127.0.0.1:7777", given)
 	}
 	dialer, err := env.dialer(address, identity.Agent)
 	if err != nil {

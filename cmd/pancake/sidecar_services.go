@@ -103,7 +103,11 @@ func newSidecarServicesCommand(env *environment, address *string) *cobra.Command
 			if env.json() {
 				return env.printJSON(services)
 			}
-			if len(services) == 0 {
+			switch {
+			case len(services) == 0 && filter == serviceFilter{}:
+				env.printf("no services are announced\n")
+				return nil
+			case len(services) == 0:
 				env.printf("no such service\n")
 				return nil
 			}

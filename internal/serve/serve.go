@@ -33,6 +33,8 @@ func Listen(ctx context.Context, addr string) (net.Listener, error) {
 		return ln, nil
 	case errors.Is(err, syscall.EADDRINUSE):
 		return nil, pancake.Errorf(pancake.Conflict, "cannot listen on %s: another program already does; stop it or choose another address: %w", addr, err)
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return nil, pancake.Errorf(pancake.Invalid, "cannot listen on %s: it is no address of this machine; choose one that is: %w", addr, err)
 	case errors.Is(err, syscall.EACCES):
 		return nil, pancake.Errorf(pancake.Invalid, "cannot listen on %s: not permitted; ports below 1024 need root or CAP_NET_BIND_SERVICE: %w", addr, err)
 	}

@@ -41,9 +41,10 @@ type Config struct {
 	// 0.0.0.0 and 7947, since 7946 is our own gossip's; port -1 picks a free one.
 	BindAddr string
 	BindPort int
-	// AdvertiseAddr is what the Sidecars connect to. Default: BindAddr, or a
-	// private address of this host if that is 0.0.0.0.
+	// AdvertiseAddr and AdvertisePort are what the Sidecars connect to. Defaults: BindAddr,
+	// or a private address of this host if that is 0.0.0.0, and BindPort.
 	AdvertiseAddr string
+	AdvertisePort int
 	// PushPull is how often the state is exchanged with one Sidecar. It bounds how
 	// late a drain of theirs is noticed, which they do not gossip. Default 10 s.
 	PushPull time.Duration
@@ -72,8 +73,8 @@ func (cfg Config) withDefaults() (Config, error) {
 	if net.ParseIP(cfg.BindAddr) == nil {
 		return cfg, pancake.Errorf(pancake.Invalid, "bind address %q is not an IP address", cfg.BindAddr)
 	}
-	if cfg.AdvertiseAddr != "" && net.ParseIP(cfg.AdvertiseAddr) == nil {
-		return cfg, pancake.Errorf(pancake.Invalid, "advertise address %q is not an IP address", cfg.AdvertiseAddr)
+	if ip := net.ParseIP(cfg.AdvertiseAddr); cfg.AdvertiseAddr != "" && (ip == nil || ip.IsUnspecified()) {
+		return cfg, pancake.Errorf(pancake.Invalid, "advertise address %q is not an IP address that others could reach", cfg.AdvertiseAddr)
 	}
 	cfg.BindPort = max(cmp.Or(cfg.BindPort, 7947), 0)
 	cfg.PushPull = cmp.Or(cfg.PushPull, 10*time.Second)
@@ -115,6 +116,10 @@ func New(cfg Config) (*Bridge, error) {
 	return b, nil
 }
 
+// PortIsFree fails, with Conflict, if another program has the bridge's port. Run does so too;
+// this is for who wants to know before something else is started.
+func (b *Bridge) PortIsFree(ctx context.Context) error { return b.member.portIsFree(ctx) }
+
 // Run works until ctx ends; then it says goodbye. It fails at once if it cannot listen.
 func (b *Bridge) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
@@ -128,7 +133,7 @@ type Status struct {
 	Leading bool   // this bridge mirrors
 	Leader  string // the member of the old cluster that does, "" while there is none
 	Members int    // of the old cluster that are alive, bridges included
-	Address string // host:port where this bridge listens, "" before it does
+	Address string // host:port where the old cluster reaches this bridge, "" before it listens
 }
 
 // Status returns what the bridge is doing.

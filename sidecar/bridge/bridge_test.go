@@ -2,13 +2,16 @@ package bridge
 
 import (
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -296,6 +299,74 @@ func TestGarbageIsCountedAndLoggedOnce(t *testing.T) {
 	}
 }
 
+// TestStateBeyondTheBound: nothing of it is merged, and the log and a metric say why. A state
+// that is cut short is not merged either.
+func TestStateBeyondTheBound(t *testing.T) {
+	reg := prometheus.NewRegistry()
+	var said lockedBuffer
+	b, err := New(Config{
+		Ours: nobody(), Host: "p0", Cluster: "bench", Seeds: []string{"127.62.1.1:1"}, BindAddr: "127.62.1.2", BindPort: -1,
+		Metrics: reg, Log: slog.New(slog.NewTextHandler(&said, nil)),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- b.Run(ctx) }()
+	eventually(t, "the bridge to listen", func() bool { return b.Status().Address != "" })
+	say := func(length, state string) {
+		tcp, err := net.Dial("tcp", b.Status().Address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer tcp.Close()
+		_, _ = io.WriteString(tcp, "\x06\x84\xabClusterName\xa5bench\xa5Nodes\x00\xacUserStateLen"+length+"\xa4Join\xc2"+state) // it may be cut off
+		if c, ok := tcp.(*net.TCPConn); ok {
+			_ = c.CloseWrite()
+		}
+		_, _ = io.Copy(io.Discard, tcp) // until the bridge is done with it
+	}
+	service := func(id string) string {
+		return fmt.Sprintf(`{"Servers":{"o1":{"Name":"o1","Services":{"a":{"ID":%q,"Name":"web","Hostname":"o1","Updated":%q}}}},"ClusterName":"bench"}`, id, time.Now().Format(time.RFC3339))
+	}
+	say("\xce\x01\x40\x00\x01", service("large")) // 20 MiB and a byte
+	say("\xcd\xff\xff", service("cut"))           // of 64 kB
+	fits := service("fits")
+	say(string(binary.BigEndian.AppendUint16([]byte{0xcd}, uint16(len(fits)))), fits)
+	eventually(t, "the state that fits", func() bool {
+		h := b.loop.old.Load().Hosts["o1"]
+		b.loop.poke()
+		return h != nil && h.Services["fits"] != nil
+	})
+	if services := b.loop.old.Load().Hosts["o1"].Services; len(services) != 1 {
+		t.Errorf("taken were %v", services)
+	}
+	if got := count(t, reg, "sidecar_bridge_refused_total")["oversized"]; got != 1 || !strings.Contains(said.String(), "20 MiB are taken") {
+		t.Errorf("counted %v times:\n%s", got, said.String())
+	}
+	cancel()
+	<-done
+}
+
+// lockedBuffer takes the log of several goroutines.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
 // An old Sidecar that was restarted knows only itself for a moment.
 func TestImportWaitsBeforeItBelievesInAnEnd(t *testing.T) {
 	im, err := NewImporter(ImportConfig{Ours: nobody(), URLs: []string{"http://old:7777"}})
@@ -382,5 +453,29 @@ func TestImportPolls(t *testing.T) {
 	<-done
 	if polls < 3 {
 		t.Errorf("%d polls", polls)
+	}
+}
+
+// A port that is taken is a conflict, as everywhere.
+func TestPortIsTaken(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.62.4.4:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	addr, ok := ln.Addr().(*net.TCPAddr)
+	if !ok {
+		t.Fatal(ln.Addr())
+	}
+	b, err := New(Config{
+		Ours: nobody(), Host: "p0", Cluster: "bench", Seeds: []string{"127.62.4.1:1"}, BindAddr: "127.62.4.4", BindPort: addr.Port,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, err := range map[string]error{"asked": b.PortIsFree(t.Context()), "run": b.Run(t.Context())} {
+		if pancake.KindOf(err) != pancake.Conflict || !strings.Contains(err.Error(), ln.Addr().String()) {
+			t.Errorf("%s: %s: %v", name, pancake.KindOf(err), err)
+		}
 	}
 }

@@ -2,12 +2,17 @@ package bridge
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log"
 	"log/slog"
+	"net"
+	"strconv"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -15,6 +20,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/pancake-stack/pancake"
+	"github.com/pancake-stack/pancake/internal/serve"
 	"github.com/pancake-stack/pancake/sidecar/bridge/mirror"
 	"github.com/pancake-stack/pancake/sidecar/bridge/wire"
 )
@@ -46,7 +52,7 @@ type member struct {
 
 	mu     sync.Mutex
 	nodes  map[string]node
-	listen string // host:port
+	listen string // host:port, as it is announced
 }
 
 type node struct {
@@ -70,6 +76,9 @@ func newMember(cfg Config, cluster *wire.Cluster, l *loop, r *report) (*member, 
 }
 
 func (m *member) run(ctx context.Context) error {
+	if err := m.portIsFree(ctx); err != nil {
+		return err
+	}
 	list, err := m.create(ctx)
 	if err != nil {
 		return pancake.Errorf(pancake.Invalid, "the bridge cannot listen on %s port %d: %w", m.cfg.BindAddr, m.cfg.BindPort, err)
@@ -77,7 +86,7 @@ func (m *member) run(ctx context.Context) error {
 	m.mu.Lock()
 	m.listen = list.LocalNode().Address()
 	m.mu.Unlock()
-	m.report.log.InfoContext(ctx, "bridge listens", "address", m.address(), "cluster", m.cfg.Cluster, "name", m.cfg.Name)
+	m.report.log.InfoContext(ctx, "bridge listens", "announced", m.address(), "cluster", m.cfg.Cluster, "name", m.cfg.Name)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return m.join(ctx, list) })
 	err = group.Wait()
@@ -92,6 +101,26 @@ func (m *member) run(ctx context.Context) error {
 	return err
 }
 
+// portIsFree opens the port and closes it again: memberlist, which opens it for good, does
+// not tell one that is taken from other failures.
+func (m *member) portIsFree(ctx context.Context) error {
+	addr := net.JoinHostPort(m.cfg.BindAddr, strconv.Itoa(m.cfg.BindPort))
+	tcp, err := serve.Listen(ctx, addr)
+	if err != nil {
+		return fmt.Errorf("bridge: %w", err)
+	}
+	_ = tcp.Close() // it was not used
+	udp, err := (&net.ListenConfig{}).ListenPacket(ctx, "udp", addr)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return pancake.Errorf(pancake.Conflict, "bridge: cannot listen on %s, UDP: another program already does; stop it or choose another address: %w", addr, err)
+	}
+	if err != nil {
+		return pancake.Errorf(pancake.Invalid, "bridge: cannot listen on %s, UDP: %w", addr, err)
+	}
+	_ = udp.Close() // the same
+	return nil
+}
+
 func (m *member) create(ctx context.Context) (*memberlist.Memberlist, error) {
 	logger := log.New(logWriter{m.report.log}, "", 0)
 	carrier, err := memberlist.NewNetTransport(&memberlist.NetTransportConfig{BindAddrs: []string{m.cfg.BindAddr}, BindPort: m.cfg.BindPort, Logger: logger})
@@ -103,7 +132,7 @@ func (m *member) create(ctx context.Context) (*memberlist.Memberlist, error) {
 	})
 	c := memberlist.DefaultLANConfig()
 	c.Name, c.BindAddr, c.BindPort = m.cfg.Name, m.cfg.BindAddr, carrier.GetAutoBindPort()
-	c.AdvertiseAddr, c.AdvertisePort = m.cfg.AdvertiseAddr, c.BindPort
+	c.AdvertiseAddr, c.AdvertisePort = m.cfg.AdvertiseAddr, cmp.Or(m.cfg.AdvertisePort, c.BindPort)
 	c.PushPullInterval = m.cfg.PushPull
 	c.GossipInterval, c.GossipNodes = gossipEvery, gossipTo
 	c.EnableCompression = false // the cluster's name has to be added to what is sent

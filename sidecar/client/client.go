@@ -75,10 +75,10 @@ func (c *Client) Watch(ctx context.Context, fn func(*State) error) error {
 		return err
 	}
 	defer resp.Body.Close()
-	body := &io.LimitedReader{R: resp.Body}
+	body := bound(resp.Body)
 	dec := json.NewDecoder(body)
 	for {
-		body.N = maxDocument
+		body.left = maxDocument
 		var s State
 		if err := dec.Decode(&s); err != nil {
 			if cause := context.Cause(ctx); cause != nil {
@@ -94,7 +94,6 @@ func (c *Client) Watch(ctx context.Context, fn func(*State) error) error {
 	}
 }
 
-// call sends in, if it is not nil, and decodes the answer into out, unless that is nil.
 // Raw makes a call that has no method of its own, such as a debug document's, and returns
 // the answer as it is.
 func (c *Client) Raw(ctx context.Context, method, path string) ([]byte, error) {
@@ -105,13 +104,14 @@ func (c *Client) Raw(ctx context.Context, method, path string) ([]byte, error) {
 		return nil, err
 	}
 	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxDocument))
+	body, err := io.ReadAll(bound(resp.Body))
 	if err != nil {
 		return nil, pancake.Errorf(pancake.Unavailable, "sidecar at %s broke off its answer to %s: %w", c.base(), path, err)
 	}
 	return body, nil
 }
 
+// call sends in, if it is not nil, and decodes the answer into out, unless that is nil.
 func (c *Client) call(ctx context.Context, method, path string, in, out any) error {
 	ctx, cancel := context.WithTimeout(ctx, cmp.Or(c.Timeout, 2*time.Second))
 	defer cancel()
@@ -130,7 +130,7 @@ func (c *Client) call(ctx context.Context, method, path string, in, out any) err
 	if out == nil {
 		return nil
 	}
-	if err := json.NewDecoder(io.LimitReader(resp.Body, maxDocument)).Decode(out); err != nil {
+	if err := json.NewDecoder(bound(resp.Body)).Decode(out); err != nil {
 		return pancake.Errorf(pancake.Unavailable, "sidecar at %s answered %s with something unreadable: %w", c.base(), path, err)
 	}
 	return nil
@@ -182,6 +182,24 @@ var defaultHTTP = &http.Client{Transport: &http.Transport{
 	MaxIdleConnsPerHost:   4,
 	IdleConnTimeout:       time.Minute,
 }}
+
+// bounded reads a document of at most maxDocument bytes. One that is larger is an error that
+// says so: a part of a state must not pass for the whole.
+type bounded struct {
+	io.Reader
+	left int64
+}
+
+func bound(r io.Reader) *bounded { return &bounded{r, maxDocument} }
+
+func (b *bounded) Read(p []byte) (int, error) {
+	if b.left <= 0 {
+		return 0, fmt.Errorf("it is larger than the %d MiB that are taken", maxDocument>>20)
+	}
+	n, err := b.Reader.Read(p[:min(int64(len(p)), b.left)])
+	b.left -= int64(n)
+	return n, err
+}
 
 // message takes the text out of Sidecar's {"status":"error","message":"…"}.
 func message(body []byte) string {

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -91,6 +92,29 @@ func TestFailures(t *testing.T) {
 		if _, err := c.State(t.Context()); pancake.KindOf(err) != kind || !strings.Contains(err.Error(), "no such thing") {
 			t.Errorf("%d: %s: %v", code, pancake.KindOf(err), err)
 		}
+	}
+}
+
+// TestTooLarge: of a document beyond the bound nothing is taken, and the error says why.
+func TestTooLarge(t *testing.T) {
+	c := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		// A whole document, but for what would follow the bound.
+		_, _ = io.WriteString(w, `{"Hostname":"n1","Servers":{}, "ClusterName":"`)
+		blank := []byte(strings.Repeat("x", 1<<20))
+		for range 64 {
+			if _, err := w.Write(blank); err != nil {
+				return
+			}
+		}
+		_, _ = io.WriteString(w, `"}`)
+	})
+	const want = "larger than the 64 MiB"
+	err := c.Watch(t.Context(), func(*client.State) error { t.Error("a part of a state was taken"); return nil })
+	if pancake.KindOf(err) != pancake.Unavailable || !strings.Contains(err.Error(), want) {
+		t.Errorf("watch: %v", err)
+	}
+	if b, err := c.Raw(t.Context(), http.MethodGet, "/"); pancake.KindOf(err) != pancake.Unavailable || !strings.Contains(err.Error(), want) || b != nil {
+		t.Errorf("raw: %d bytes, %v", len(b), err)
 	}
 }
 
@@ -315,6 +339,79 @@ func TestFetchInitialState(t *testing.T) {
 	}
 	if err := r.FetchInitialState(t.Context(), "://"); pancake.KindOf(err) != pancake.Invalid {
 		t.Errorf("no URL: %v", err)
+	}
+}
+
+// TestInitialStateIsNoOlder: an update that is posted while the initial state is on its
+// way stays, and the callback gets it; one that is older than that state goes.
+func TestInitialStateIsNoOlder(t *testing.T) {
+	now := time.Now().Truncate(time.Second)
+	for name, tc := range map[string]struct {
+		posted time.Time
+		want   pancake.ServiceStatus
+	}{
+		"newer": {now.Add(time.Second), pancake.Draining},
+		"older": {now.Add(-time.Second), pancake.Alive},
+	} {
+		var got []pancake.ServiceStatus
+		r := client.NewReceiver(1, func(s *client.State) { got = append(got, s.Servers["h"].Services["a"].Status) })
+		c := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+			post(t, r, "a", pancake.Alive, pancake.Draining, tc.posted)
+			fmt.Fprintf(w, `{"Servers":{"h":{"Services":{"a":{"ID":"a","Name":"a","Status":0}}}},"LastChanged":%q}`, now.Format(time.RFC3339))
+		})
+		if err := r.FetchInitialState(t.Context(), c.URL+"/api/state.json"); err != nil {
+			t.Fatal(err)
+		}
+		if kept := r.State().Servers["h"].Services["a"].Status; kept != tc.want || len(got) != 1 || got[0] != tc.want {
+			t.Errorf("%s: kept %s, called back with %v; want %s", name, kept, got, tc.want)
+		}
+	}
+}
+
+// A state that is fetched again counts, though the one before had a later time: the
+// Sidecar may have been restarted, and asking came after.
+func TestInitialStateReplacesWhatWasThere(t *testing.T) {
+	r := client.NewReceiver(1, func(*client.State) {})
+	post(t, r, "a", pancake.Alive, pancake.Draining, time.Now())
+	c := serve(t, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"Hostname":"n1"}`) })
+	if err := r.FetchInitialState(t.Context(), c.URL); err != nil || r.State().Hostname != "n1" {
+		t.Errorf("%v, %+v", err, r.State())
+	}
+}
+
+// TestCallbacksComeOneAtATime though the initial state comes while an update is told.
+func TestCallbacksComeOneAtATime(t *testing.T) {
+	entered, release := make(chan string, 2), make(chan struct{})
+	free := sync.OnceFunc(func() { close(release) })
+	t.Cleanup(free)
+	r := client.NewReceiver(1, func(s *client.State) {
+		entered <- s.Hostname
+		<-release
+	})
+	c := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintf(w, `{"Hostname":"fetched","LastChanged":%q}`, time.Now().Add(time.Second).Format(time.RFC3339Nano))
+	})
+	go func() { _ = r.Run(t.Context()) }()
+	post(t, r, "a", pancake.Unknown, pancake.Alive, time.Now())
+	if host := <-entered; host != "" {
+		t.Fatalf("called back with the state of %q", host)
+	}
+	done := make(chan error, 1)
+	go func() { done <- r.FetchInitialState(t.Context(), c.URL) }()
+	for r.State().Hostname != "fetched" {
+		time.Sleep(time.Millisecond)
+	}
+	select {
+	case <-entered:
+		t.Fatal("called back while the callback before had not returned")
+	case <-time.After(50 * time.Millisecond): // as long as nothing happens, nothing can be seen
+	}
+	free()
+	if host := <-entered; host != "fetched" {
+		t.Errorf("called back with the state of %q", host)
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"io"
 	"net/http"
 	"slices"
 	"sync"
@@ -30,6 +29,7 @@ type Receiver struct {
 	HoldDown time.Duration
 
 	onUpdate func(*State)
+	calling  sync.Mutex    // held while onUpdate is called
 	pending  chan struct{} // what has come since the last callback
 
 	mu            sync.Mutex
@@ -38,8 +38,8 @@ type Receiver struct {
 }
 
 // NewReceiver makes a Receiver. onUpdate gets a copy of the newest state that is
-// its own. Up to capacity updates, and one at least, wait for a callback and share
-// it; those beyond share it too.
+// its own, and is called once at a time. Up to capacity updates, and one at least, wait
+// for a callback and share it; those beyond share it too.
 func NewReceiver(capacity int, onUpdate func(*State)) *Receiver {
 	return &Receiver{onUpdate: onUpdate, pending: make(chan struct{}, max(capacity, 1))}
 }
@@ -85,10 +85,14 @@ func ShouldNotify(before, now pancake.ServiceStatus) bool {
 }
 
 // FetchInitialState fetches the state of the Sidecar at url, such as
-// http://127.0.0.1:7777/api/state.json, and calls onUpdate with it.
+// http://127.0.0.1:7777/api/state.json, and calls onUpdate with it, or with a newer one
+// that was posted meanwhile.
 func (r *Receiver) FetchInitialState(ctx context.Context, url string) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
+	r.mu.Lock()
+	before := r.state
+	r.mu.Unlock()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return pancake.Errorf(pancake.Invalid, "state address %q: %w", url, err)
@@ -102,14 +106,30 @@ func (r *Receiver) FetchInitialState(ctx context.Context, url string) error {
 		return pancake.Errorf(pancake.Unavailable, "fetch the state from %s: %s", url, resp.Status)
 	}
 	var s State
-	if err := json.NewDecoder(io.LimitReader(resp.Body, maxDocument)).Decode(&s); err != nil {
+	if err := json.NewDecoder(bound(resp.Body)).Decode(&s); err != nil {
 		return pancake.Errorf(pancake.Unavailable, "%s answered with something unreadable: %w", url, err)
 	}
 	r.mu.Lock()
-	r.state = &s
+	// What was posted while the answer was on its way may be newer than that.
+	if r.state == before || !r.state.covers(s.LastChanged) {
+		r.state = &s
+	}
 	r.mu.Unlock()
-	r.onUpdate(s.Clone())
+	r.call()
 	return nil
+}
+
+// covers reports whether a state has what happened at the given time.
+func (s *State) covers(at time.Time) bool {
+	return s != nil && !s.LastChanged.Before(at) && time.Until(s.LastChanged) < maxAhead
+}
+
+// call calls onUpdate with the newest state. One call at a time: those that wait see
+// what is newest when it is their turn, so none ends with an older one.
+func (r *Receiver) call() {
+	r.calling.Lock()
+	defer r.calling.Unlock()
+	r.onUpdate(r.State())
 }
 
 // UpdateHandler takes the updates: POST a StateChangedEvent. An update that is no
@@ -136,7 +156,7 @@ func (r *Receiver) take(e *StateChangedEvent) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	before := r.state
-	if before != nil && !before.LastChanged.Before(e.ChangeEvent.Time) && time.Until(before.LastChanged) < maxAhead {
+	if before.covers(e.ChangeEvent.Time) {
 		return
 	}
 	r.state = e.State
@@ -190,7 +210,7 @@ func (r *Receiver) Run(ctx context.Context) error {
 		for range len(r.pending) { // these are in the state that follows
 			<-r.pending
 		}
-		r.onUpdate(r.State())
+		r.call()
 		if err := sleep(ctx, cmp.Or(r.HoldDown, HoldDown)); err != nil {
 			return err
 		}

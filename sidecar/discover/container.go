@@ -40,11 +40,11 @@ func namer(cfg DockerConfig) (func(*container.Summary) string, error) {
 	case NameByRegex:
 		match, err := regexp.Compile(cfg.NameMatch)
 		if err != nil {
-			return nil, pancake.Errorf(pancake.Invalid, "the regular expression for names (SERVICES_NAME_MATCH) does not parse: %w", err)
+			return nil, pancake.Errorf(pancake.Invalid, "the regular expression for names (--name-match, SERVICES_NAME_MATCH) does not parse: %w", err)
 		}
 		if match.NumSubexp() < 1 {
 			return nil, pancake.Errorf(pancake.Invalid,
-				"the regular expression for names (SERVICES_NAME_MATCH) is %q; it needs a group in brackets that is the name, such as ^/(.+)-[0-9]+$", cfg.NameMatch)
+				"the regular expression for names (--name-match, SERVICES_NAME_MATCH) is %q; it needs a group in brackets that is the name, such as ^/(.+)-[0-9]+$", cfg.NameMatch)
 		}
 		return func(c *container.Summary) string {
 			if len(c.Names) > 0 {

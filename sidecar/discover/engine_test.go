@@ -172,9 +172,9 @@ func TestNamers(t *testing.T) {
 		}
 	}
 	for want, cfg := range map[string]discover.DockerConfig{
-		"(SERVICES_NAME_MATCH) does not parse: error parsing regexp": {Namer: "regex", NameMatch: "("},
-		"needs a group in brackets":                                  {Namer: "regex", NameMatch: "web"},
-		`the namer "magic" (SERVICES_NAMER) does not exist`:          {Namer: "magic"},
+		"(--name-match, SERVICES_NAME_MATCH) does not parse: error parsing regexp": {Namer: "regex", NameMatch: "("},
+		"needs a group in brackets":                         {Namer: "regex", NameMatch: "web"},
+		`the namer "magic" (SERVICES_NAMER) does not exist`: {Namer: "magic"},
 	} {
 		if _, err := discover.NewDocker(cfg, newEngine(), newSink()); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%+v: %v", cfg, err)

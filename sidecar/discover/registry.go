@@ -7,7 +7,6 @@ import (
 	"maps"
 	"reflect"
 	"regexp"
-	"slices"
 	"time"
 
 	"github.com/pancake-stack/pancake"
@@ -246,18 +245,6 @@ func (r *Registry) Beat(ctx context.Context, id string, status pancake.ServiceSt
 
 func unregistered(id string) error {
 	return pancake.Errorf(pancake.NotFound, "no service is registered with ID %q; it was deleted or its TTL has passed: register it again", clip(id))
-}
-
-// List returns what is registered, by ID.
-func (r *Registry) List(ctx context.Context) ([]Entry, error) {
-	var out []Entry
-	err := r.call(ctx, func(b *batch) error {
-		for _, id := range slices.Sorted(maps.Keys(b.entries)) {
-			out = append(out, b.entries[id])
-		}
-		return nil
-	})
-	return out, err
 }
 
 // call has Run do something.

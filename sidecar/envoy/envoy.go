@@ -47,6 +47,9 @@ type Config struct {
 	// UseHostnames has proxies connect to the address that a host's name resolves
 	// to here, instead of the one that it announces. It is for development.
 	UseHostnames bool
+	// Ready, if set, is closed when the catalogue is complete enough for proxies: until then
+	// they wait for their first answer.
+	Ready <-chan struct{}
 	// Zone says where a host is, for proxies that route by locality. Default: none says.
 	Zone    func(host string) string
 	Log     *slog.Logger          // default: none
@@ -95,6 +98,14 @@ func (s *Server) Run(ctx context.Context) error {
 		var err error
 		if ln, err = serve.Listen(ctx, s.cfg.Addr); err != nil {
 			return fmt.Errorf("envoy: %w", err)
+		}
+	}
+	defer ln.Close() // the server closes it, too, once it runs
+	if s.cfg.Ready != nil {
+		select {
+		case <-s.cfg.Ready:
+		case <-ctx.Done():
+			return ctx.Err()
 		}
 	}
 	group, ctx := errgroup.WithContext(ctx)

@@ -66,6 +66,9 @@ type Config struct {
 	TTL time.Duration
 	// Advertise are the addresses of this name server, for its NS record. Default: none.
 	Advertise []netip.Addr
+	// Ready, if set, is closed when the catalogue is complete enough to answer from: until
+	// then clients are told to ask elsewhere or again (SERVFAIL).
+	Ready <-chan struct{}
 	// Zone says where a host is. Default: all are in the same.
 	Zone    func(host string) string
 	Log     *slog.Logger          // default: none
@@ -161,7 +164,7 @@ func (s *Server) listen(ctx context.Context) (net.Listener, net.PacketConn, erro
 	}
 	ln, err := serve.Listen(ctx, s.cfg.Addr)
 	if err != nil {
-		return nil, nil, fmt.Errorf("nameserver: %w", err)
+		return nil, nil, fmt.Errorf("dns: %w", err)
 	}
 	packets, err := (&net.ListenConfig{}).ListenPacket(ctx, "udp", ln.Addr().String())
 	if err == nil {
@@ -172,7 +175,7 @@ func (s *Server) listen(ctx context.Context) (net.Listener, net.PacketConn, erro
 	if errors.Is(err, syscall.EADDRINUSE) {
 		kind = pancake.Conflict
 	}
-	return nil, nil, pancake.Errorf(kind, "nameserver: cannot listen on %s over UDP: %w", s.cfg.Addr, err)
+	return nil, nil, pancake.Errorf(kind, "dns: cannot listen on %s over UDP; stop the program that does or choose another address: %w", s.cfg.Addr, err)
 }
 
 // follow keeps the index up to date.
@@ -197,13 +200,24 @@ func (s *Server) follow(ctx context.Context) error {
 }
 
 func (s *Server) serve(w dns.ResponseWriter, req *dns.Msg, udp bool) {
-	m := s.zone.answer(s.index.Load(), req, byChance, udp)
+	m := s.answer(req, udp)
 	code := dns.RcodeToString[m.Rcode]
 	if err := w.WriteMsg(m); err != nil {
 		code = "unsent"
 		s.cfg.Log.Debug("a DNS answer was not sent", "client", w.RemoteAddr().String(), "err", err)
 	}
 	s.queries.WithLabelValues(code).Inc()
+}
+
+func (s *Server) answer(req *dns.Msg, udp bool) *dns.Msg {
+	if s.cfg.Ready != nil {
+		select {
+		case <-s.cfg.Ready:
+		default:
+			return new(dns.Msg).SetRcode(req, dns.RcodeServerFailure)
+		}
+	}
+	return s.zone.answer(s.index.Load(), req, byChance, udp)
 }
 
 // limited is a listener with a bound on how many connections are open.

@@ -9,7 +9,6 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
-	"net/http/cookiejar"
 	"net/url"
 	"strconv"
 	"sync"
@@ -173,12 +172,10 @@ func (n *Notifier) start(ctx context.Context, group *errgroup.Group) <-chan stru
 	return n.changed
 }
 
-// client makes the HTTP client of one listener. It keeps the cookies that a
-// balancer in front of the listener sets.
+// client makes the HTTP client of one listener.
 func (n *Notifier) client(target *url.URL) *http.Client {
-	jar, _ := cookiejar.New(nil) // without options it cannot fail
-	jar.SetCookies(target, []*http.Cookie{{Name: "sidecar-session-host", Value: n.cookie, Path: "/"}})
-	return &http.Client{Timeout: timeout, Jar: jar, CheckRedirect: func(req *http.Request, via []*http.Request) error {
+	own := &http.Cookie{Name: "sidecar-session-host", Value: n.cookie, Path: "/"}
+	return &http.Client{Timeout: timeout, Jar: newCookies(target, own), CheckRedirect: func(req *http.Request, via []*http.Request) error {
 		if req.Method != http.MethodPost || len(via) > maxRedirects {
 			return http.ErrUseLastResponse // a GET tells nobody anything
 		}

@@ -191,6 +191,37 @@ func TestRetriesResend(t *testing.T) {
 	}
 }
 
+// TestBalancersCookie: a balancer that keeps to one server by a cookie gets it back.
+func TestBalancersCookie(t *testing.T) {
+	var mu sync.Mutex
+	var got []string
+	ln, err := net.Listen("tcp", "127.62.2.3:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	web := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		got = append(got, r.Header.Get("Cookie"))
+		http.SetCookie(w, &http.Cookie{Name: "SERVERID", Value: "b2", Path: "/"})
+	})}
+	go func() { _ = web.Serve(ln) }()
+	t.Cleanup(func() { _ = web.Close() })
+	r := newRig(t, "http://"+ln.Addr().String()+"/update")
+	r.change("a", pancake.Alive, 0)
+	r.change("a", pancake.Sick, 0)
+	seen := func() []string {
+		mu.Lock()
+		defer mu.Unlock()
+		return append([]string{}, got...)
+	}
+	eventually(t, "two posts", func() bool { return len(seen()) == 2 })
+	if all := seen(); !strings.HasPrefix(all[0], "sidecar-session-host=n1-") || strings.Contains(all[0], "SERVERID") ||
+		!strings.Contains(all[1], "sidecar-session-host=n1-") || !strings.Contains(all[1], "SERVERID=b2") {
+		t.Errorf("cookies %q", all)
+	}
+}
+
 // TestRedirects: one that turns the POST into a GET has delivered nothing.
 func TestRedirects(t *testing.T) {
 	posts := make(chan struct{}, 100)

@@ -174,6 +174,22 @@ func text(obj []byte) []byte {
 	return obj[min(header, len(obj)):]
 }
 
+// number returns a whole number, 0 for anything else and for what is below 0.
+func number(obj []byte) uint64 {
+	if len(obj) == 1 && obj[0] <= 0x7f {
+		return uint64(obj[0])
+	}
+	if len(obj) < 2 || len(obj) > 9 || obj[0] < 0xcc || obj[0] > 0xd3 {
+		return 0
+	}
+	if obj[0] >= 0xd0 && obj[1] >= 0x80 { // signed, and its sign is set
+		return 0
+	}
+	var n [8]byte
+	copy(n[9-len(obj):], obj[1:])
+	return binary.BigEndian.Uint64(n[:])
+}
+
 // appendText writes a string as msgpack did before it had bytes of their own,
 // which is what memberlist speaks.
 func appendText(out []byte, s string) []byte {

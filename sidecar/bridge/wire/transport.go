@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"errors"
 	"io"
 	"net"
 	"sync"
@@ -134,7 +135,12 @@ func (c *conn) Read(p []byte) (int, error) {
 	if c.fault != nil {
 		return 0, c.fault
 	}
-	return c.in.Read(p)
+	n, err := c.in.Read(p)
+	if errors.Is(err, ErrTooLarge) {
+		c.fault = err
+		c.t.refused(err)
+	}
+	return n, err
 }
 
 // Write adds the cluster's name to a state. memberlist writes a message at once.

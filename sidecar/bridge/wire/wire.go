@@ -27,6 +27,7 @@ var (
 	ErrMalformed    = errors.New("malformed message")
 	ErrWrongCluster = errors.New("message of another cluster")
 	ErrEncrypted    = errors.New("encrypted message, which NinesStack Sidecar never sends")
+	ErrTooLarge     = errors.New("more than is taken")
 )
 
 // Cause names the reason for which something was refused, "" for an error of
@@ -37,6 +38,8 @@ func Cause(err error) string {
 		return "cluster"
 	case errors.Is(err, ErrEncrypted):
 		return "encrypted"
+	case errors.Is(err, ErrTooLarge):
+		return "oversized"
 	case errors.Is(err, ErrMalformed):
 		return "malformed"
 	}
@@ -64,9 +67,12 @@ const (
 	fieldName = "ClusterName"
 	// maxPacket is the most that a UDP packet holds, also once unpacked.
 	maxPacket = 64 << 10
-	// maxStream bounds all that comes over one connection, packed and unpacked:
-	// the state of 200,000 services. memberlist itself stops at 40 MiB.
-	maxStream = 64 << 20
+	// maxState bounds the JSON of a state: about 60,000 services. It is memberlist's
+	// own bound.
+	maxState = 20 << 20
+	// maxStream bounds all that comes over one connection, packed and unpacked: a
+	// state, and as much again for the list of members.
+	maxStream = 2 * maxState
 	// maxHeader bounds the header of a state, which has four fields.
 	maxHeader = 4 << 10
 	// maxWraps bounds how often a packet wraps another: a checksum around
@@ -192,7 +198,7 @@ func (c *Cluster) open(b []byte, wraps int, room *int64, emit func([]byte)) erro
 		inner, err := decompress(b[1:], *room)
 		if err != nil {
 			*room = 0 // it may have cost all of it
-			return err
+			return fmt.Errorf("%w: %w", ErrMalformed, err)
 		}
 		*room -= int64(len(inner))
 		return c.open(inner, wraps-1, room, emit)
@@ -205,7 +211,7 @@ func (c *Cluster) open(b []byte, wraps int, room *int64, emit func([]byte)) erro
 // OpenStream reads the beginning of what a peer sends over a connection and
 // returns a reader of all of it, as memberlist reads it.
 func (c *Cluster) OpenStream(from io.Reader) (io.Reader, error) {
-	buffered := bufio.NewReader(io.LimitReader(from, maxStream))
+	buffered := bufio.NewReader(&bounded{from, maxStream})
 	first, err := buffered.ReadByte()
 	if err != nil {
 		return nil, err // memberlist knows what an early end means
@@ -234,6 +240,9 @@ func (c *Cluster) OpenStream(from io.Reader) (io.Reader, error) {
 		bare, err := c.remove(header)
 		if err != nil {
 			return nil, err
+		}
+		if n := stateLength(header); n > maxState {
+			return nil, fmt.Errorf("%w: a state of %d bytes; %d MiB are taken, which is about 60,000 services", ErrTooLarge, n, maxState>>20)
 		}
 		head = append(head, bare...)
 	case encrypted:
@@ -324,7 +333,37 @@ func decompress(obj []byte, limit int64) ([]byte, error) {
 		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
 	}
 	if int64(len(plain)) > limit {
-		return nil, fmt.Errorf("%w: more than %d bytes once unpacked", ErrMalformed, limit)
+		return nil, fmt.Errorf("%w: more than %d bytes once unpacked", ErrTooLarge, limit)
 	}
 	return plain, nil
+}
+
+// bounded reads at most left bytes. More of them are an error, not an end: a part of a
+// state must not pass for the whole.
+type bounded struct {
+	io.Reader
+	left int64
+}
+
+func (b *bounded) Read(p []byte) (int, error) {
+	if b.left <= 0 {
+		return 0, fmt.Errorf("%w: a connection with more than %d MiB", ErrTooLarge, maxStream>>20)
+	}
+	n, err := b.Reader.Read(p[:min(int64(len(p)), b.left)])
+	b.left -= int64(n)
+	return n, err
+}
+
+// stateLength is what the header of a state says of its length in bytes, 0 if it says nothing.
+func stateLength(header []byte) uint64 {
+	all, err := fields(header)
+	if err != nil {
+		return 0
+	}
+	for _, f := range all {
+		if f.key == "UserStateLen" {
+			return number(f.value)
+		}
+	}
+	return 0
 }

@@ -63,7 +63,7 @@ func packed(b []byte) []byte {
 	_, _ = w.Write(b)
 	_ = w.Close()
 	out := append([]byte{compressed, 0x82}, "\xa4Algo\x00\xa3Buf"...)
-	return append(binary.BigEndian.AppendUint16(append(out, 0xda), uint16(buf.Len())), buf.Bytes()...)
+	return append(binary.BigEndian.AppendUint32(append(out, 0xdb), uint32(buf.Len())), buf.Bytes()...)
 }
 
 func TestSeal(t *testing.T) {
@@ -217,6 +217,40 @@ func TestOpen(t *testing.T) {
 	}
 }
 
+// stateOf is the header of a state with this as its length.
+func stateOf(t *testing.T, length string) []byte {
+	t.Helper()
+	return bytes.Replace(fromHex(t, sealedState), []byte("Len\x02"), []byte("Len"+length), 1)
+}
+
+// What memberlist itself has to judge is passed on.
+func TestLengthOfAState(t *testing.T) {
+	c := cluster(t, "bench")
+	for name, length := range map[string]string{
+		"all that is taken": "\xce\x01\x40\x00\x00", "less than nothing": "\xd2\xff\xff\xff\xff", "the same in short": "\xff", "no number": "\xa1x", "a byte": "\xcc\x80",
+	} {
+		if _, err := c.OpenStream(bytes.NewReader(stateOf(t, length))); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestEndlessStream: one that sends for ever is an error that says so, not an end.
+func TestEndlessStream(t *testing.T) {
+	r, err := cluster(t, "bench").OpenStream(io.MultiReader(bytes.NewReader(fromHex(t, sealedState)), forever{}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := io.Copy(io.Discard, r)
+	if !errors.Is(err, ErrTooLarge) || Cause(err) != "oversized" || n > maxStream {
+		t.Errorf("%d bytes, %v", n, err)
+	}
+}
+
+type forever struct{}
+
+func (forever) Read(p []byte) (int, error) { return len(p), nil }
+
 func TestOpenStream(t *testing.T) {
 	sealed := fromHex(t, sealedState)
 	foreign, err := cluster(t, "other").SealStream(fromHex(t, bareState))
@@ -240,6 +274,10 @@ func TestOpenStream(t *testing.T) {
 		{"unknown algorithm", "", []byte("\x09\x82\xa4Algo\x01\xa3Buf\xa0"), ErrMalformed},
 		{"huge header", "", append([]byte{pushPull, 0x81, 0xda, 0xff, 0xff}, make([]byte, 70000)...), ErrMalformed},
 		{"nothing", "", nil, io.EOF},
+		{"too large a state", "", stateOf(t, "\xce\x01\x40\x00\x01"), ErrTooLarge}, // 20 MiB and a byte
+		{"too large a state, signed", "", stateOf(t, "\xd3\x00\x00\x00\x01\x00\x00\x00\x00"), ErrTooLarge},
+		{"too large a state, compressed", "", packed(stateOf(t, "\xcf\xff\xff\xff\xff\xff\xff\xff\xff")), ErrTooLarge},
+		{"too large once unpacked", "", packed(make([]byte, maxStream+1)), ErrTooLarge},
 	}
 	c := cluster(t, "bench")
 	for _, tt := range tests {
