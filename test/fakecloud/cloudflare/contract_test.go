@@ -3,6 +3,7 @@ package cloudflare_test
 import (
 	"context"
 	"fmt"
+	"os"
 	"path"
 	"slices"
 	"strings"
@@ -20,7 +21,7 @@ import (
 // The test binary is also the fake, in a process of its own.
 func TestMain(m *testing.M) {
 	f := cloudflare.New()
-	contract.Main(m, f, f.Answer)
+	os.Exit(contract.Main(m, f, f.Answer))
 }
 
 const (

@@ -17,15 +17,17 @@ import (
 	"github.com/pancake-stack/pancake/test/fakecloud/cloud"
 )
 
-// Main runs the tests, or the fake if this process was started as one.
-func Main(m *testing.M, api cloud.API, answer cloud.Answer) {
+// Main runs the tests, or the fake if this process was started as one, and returns the
+// exit code.
+func Main(m *testing.M, api cloud.API, answer cloud.Answer) int {
 	if os.Getenv(cloud.Env) == "" {
-		os.Exit(m.Run())
+		return m.Run()
 	}
 	if err := cloud.Main(context.Background(), os.Args[1:], os.Stdin, os.Stdout, api, answer); err != nil {
 		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
+		return 1
 	}
+	return 0
 }
 
 // Start runs this test binary as a fake that holds state.
