@@ -80,7 +80,8 @@ type knowledge struct {
 	board     *vote.Board
 	providers *vote.Board // on whether places can use the provider
 	seq       uint64      // of this agent's own ballots
-	said      map[string]vote.Ballot
+	said      map[string]told
+	beat      uint64 // how often votes were repeated
 	opinions  map[string]vote.Verdict
 	penalties map[string]vote.Penalty
 	configs   map[string]uint64 // other places' configurations
@@ -148,7 +149,7 @@ func (a *Agent) remember(s state.State) {
 	}
 	a.knowledge = knowledge{
 		canaries: map[string]bool{}, canary: vote.Canary{Need: a.cfg.CanaryNeed},
-		board: vote.NewBoard(places, a.cfg.VoteTTL), providers: vote.NewBoard(places, patience*a.cfg.VoteTTL), said: map[string]vote.Ballot{}, opinions: map[string]vote.Verdict{},
+		board: vote.NewBoard(places, a.cfg.VoteTTL), providers: vote.NewBoard(places, patience*a.cfg.VoteTTL), said: map[string]told{}, opinions: map[string]vote.Verdict{},
 		penalties: map[string]vote.Penalty{}, configs: map[string]uint64{}, ids: map[string]bool{}, live: map[dns.Key]dns.Set{},
 		// Greater than ever before, also when the state was lost.
 		incarnation: max(s.Incarnation+1, uint64(max(time.Now().UnixNano(), 0))),

@@ -3,6 +3,7 @@ package goavail
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -181,5 +182,28 @@ func TestPlansDoNotUseUpTheRateLimit(t *testing.T) {
 	}
 	if err := group.Wait(); err != nil || p.reads.Load() != 1 {
 		t.Errorf("%d reads, %v", p.reads.Load(), err)
+	}
+}
+
+// TestRepetitions: new votes are repeated at once, old ones in turns, each often enough not to expire.
+func TestRepetitions(t *testing.T) {
+	a := &Agent{cfg: Config{VoteEvery: time.Second, VoteTTL: 12 * time.Second}}
+	if a.rarely() != 3 {
+		t.Fatalf("every %d beats", a.rarely())
+	}
+	for id := range uint64(3) {
+		var due []uint64
+		for beat := uint64(11); beat < 20; beat++ {
+			if (told{since: 10}).due(beat, id, a.rarely()) {
+				due = append(due, beat)
+			}
+		}
+		if want := map[uint64][]uint64{0: {11, 12, 13, 15, 18}, 1: {11, 12, 13, 14, 17}, 2: {11, 12, 13, 16, 19}}[id]; !slices.Equal(due, want) {
+			t.Errorf("target %d: %v, want %v", id, due, want)
+		}
+	}
+	a.cfg.VoteTTL = 2 * time.Second
+	if a.rarely() != 1 {
+		t.Errorf("votes that expire soon are repeated every %d beats", a.rarely())
 	}
 }

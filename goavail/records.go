@@ -35,11 +35,11 @@ func (a *Agent) everything() []gossip.Body {
 	table := gossip.Table{Config: a.configID()}
 	for name, w := range a.targets {
 		if b, ok := a.said[name]; ok {
-			table.Lines = append(table.Lines, gossip.Line{Target: w.id, Ballot: b})
+			table.Lines = append(table.Lines, gossip.Line{Target: w.id, Ballot: b.Ballot})
 		}
 	}
 	if b, ok := a.said[provider]; ok {
-		table.Lines = append(table.Lines, gossip.Line{Target: providerID, Ballot: b})
+		table.Lines = append(table.Lines, gossip.Line{Target: providerID, Ballot: b.Ballot})
 	}
 	a.mu.Unlock()
 	var out []gossip.Body

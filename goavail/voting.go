@@ -155,19 +155,44 @@ func (a *Agent) voting(ctx context.Context) error {
 	}
 }
 
-// cast votes on all targets, or on those of which this place changed its mind.
-func (a *Agent) cast(all bool) {
+// told is what this place last said of a target, and the beat since which it says so.
+type told struct {
+	vote.Ballot
+	since uint64
+}
+
+// settled is for how many beats a new vote is repeated with each of them; then it is every
+// rarely-th time, a part of all votes with each beat.
+const settled = 3
+
+// due says whether the vote on a target is to be repeated with a beat.
+func (t told) due(beat, id, rarely uint64) bool {
+	return beat-t.since <= settled || (beat+id)%rarely == 0
+}
+
+// rarely leaves four repetitions within the time for which a vote holds.
+func (a *Agent) rarely() uint64 { return max(uint64(a.cfg.VoteTTL/a.cfg.VoteEvery/4), 1) }
+
+// cast votes on the targets of which this place changed its mind, and on a beat also on
+// those that are due to be repeated.
+func (a *Agent) cast(beat bool) {
 	now := time.Now()
 	a.mu.Lock()
 	a.seq++
+	if beat {
+		a.beat++
+	}
 	stamp := vote.Stamp{Incarnation: a.incarnation, Seq: a.seq}
 	table := gossip.Table{Config: a.configID()}
 	say := func(board *vote.Board, name string, id uint64, b vote.Ballot) {
 		old, said := a.said[name]
-		if !all && said && old.Verdict == b.Verdict {
+		switch {
+		case !said || old.Verdict != b.Verdict:
+			old.since = a.beat
+		case !beat || !old.due(a.beat, id, a.rarely()):
 			return
 		}
-		a.said[name] = b
+		a.said[name] = told{b, old.since}
 		board.Cast(a.cfg.Place, name, stamp, b, now)
 		table.Lines = append(table.Lines, gossip.Line{Target: id, Ballot: b})
 	}
@@ -177,7 +202,7 @@ func (a *Agent) cast(all bool) {
 	say(a.providers, provider, providerID, a.providerBallot())
 	a.weigh(now)
 	a.mu.Unlock()
-	if len(table.Lines) == 0 && !all {
+	if len(table.Lines) == 0 && !beat {
 		return
 	}
 	for _, body := range gossip.Tables(table) {

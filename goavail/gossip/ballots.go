@@ -2,7 +2,6 @@ package gossip
 
 import (
 	"encoding/binary"
-	"slices"
 
 	"github.com/pancake-stack/pancake/goavail/vote"
 )
@@ -33,17 +32,18 @@ const (
 // Tables encodes a table as bodies of messages that each fit a packet.
 func Tables(t Table) [][]byte {
 	var out [][]byte
-	head := binary.BigEndian.AppendUint64(nil, t.Config)
-	body := head
+	begin := func() []byte {
+		return binary.BigEndian.AppendUint64(make([]byte, 0, packetSize-overhead), t.Config)
+	}
+	body := begin()
 	for _, l := range t.Lines {
-		line := binary.BigEndian.AppendUint64(nil, l.Target)
-		line = append(line, byte(l.Verdict))
-		line = appendString(line, l.Why[:min(len(l.Why), maxWhy)])
-		if len(body)+len(line) > packetSize-overhead {
+		why := l.Why[:min(len(l.Why), maxWhy)]
+		if len(body)+8+1+binary.MaxVarintLen16+len(why) > packetSize-overhead {
 			out = append(out, body)
-			body = head
+			body = begin()
 		}
-		body = append(slices.Clip(body), line...)
+		body = append(binary.BigEndian.AppendUint64(body, l.Target), byte(l.Verdict))
+		body = appendString(body, why)
 	}
 	return append(out, body)
 }
