@@ -32,8 +32,8 @@ type connector struct {
 }
 
 // maxIdle bounds the sockets that are kept, of each family. A thousand probes a second
-// begin up to 50 together.
-const maxIdle = 64
+// begin about 100 together.
+const maxIdle = 128
 
 // attempt is a connection that is being made.
 type attempt struct {

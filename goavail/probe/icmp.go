@@ -3,6 +3,7 @@ package probe
 import (
 	"context"
 	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -11,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/net/bpf"
 	"golang.org/x/net/icmp"
 	"golang.org/x/net/ipv4"
 	"golang.org/x/net/ipv6"
@@ -25,6 +27,7 @@ type pinger struct {
 	mu      sync.Mutex
 	conn    *icmp.PacketConn
 	raw     bool
+	id      uint16 // of our requests
 	waiting map[nonce]wait
 	reading sync.WaitGroup
 }
@@ -61,12 +64,12 @@ func (p *pinger) ping(ctx context.Context, addr netip.Addr) error {
 	var n nonce
 	_, _ = rand.Read(n[:]) // never fails
 	reply := make(chan error, 1)
-	conn, raw, err := p.expect(n, wait{addr, reply})
+	conn, id, raw, err := p.expect(n, wait{addr, reply})
 	if err != nil {
 		return err
 	}
 	defer p.forget(n)
-	m := icmp.Message{Type: ipv4.ICMPTypeEcho, Body: &icmp.Echo{ID: int(n[0])<<8 | int(n[1]), Seq: 1, Data: n[:]}}
+	m := icmp.Message{Type: ipv4.ICMPTypeEcho, Body: &icmp.Echo{ID: int(id), Seq: 1, Data: n[:]}}
 	if p.six {
 		m.Type = ipv6.ICMPTypeEchoRequest
 	}
@@ -90,16 +93,16 @@ func (p *pinger) ping(ctx context.Context, addr netip.Addr) error {
 }
 
 // expect opens the socket if it is not and registers for a reply.
-func (p *pinger) expect(n nonce, w wait) (*icmp.PacketConn, bool, error) {
+func (p *pinger) expect(n nonce, w wait) (conn *icmp.PacketConn, id uint16, raw bool, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.conn == nil {
 		if err := p.open(); err != nil {
-			return nil, false, err
+			return nil, 0, false, err
 		}
 	}
 	p.waiting[n] = w
-	return p.conn, p.raw, nil
+	return p.conn, p.id, p.raw, nil
 }
 
 func (p *pinger) forget(n nonce) {
@@ -123,9 +126,39 @@ func (p *pinger) open() error {
 		}
 		p.raw = true
 	}
+	var id [2]byte
+	_, _ = rand.Read(id[:]) // never fails
+	p.id = binary.BigEndian.Uint16(id[:])
+	if p.raw {
+		p.filter(conn)
+	}
 	p.conn, p.waiting = conn, map[nonce]wait{}
 	p.reading.Go(func() { p.read(conn) })
 	return nil
+}
+
+// filter has the kernel drop what is not for us: a raw socket gets a copy of all ICMP that
+// comes to this machine. Without it, take does.
+func (p *pinger) filter(conn *icmp.PacketConn) {
+	if p.six {
+		var f ipv6.ICMPFilter
+		f.SetAll(true)
+		f.Accept(ipv6.ICMPTypeEchoReply)
+		_ = conn.IPv6PacketConn().SetICMPFilter(&f)
+		return
+	}
+	program, err := bpf.Assemble([]bpf.Instruction{
+		bpf.LoadMemShift{Off: 0}, // the length of the IP header
+		bpf.LoadIndirect{Off: 0, Size: 1},
+		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: uint32(ipv4.ICMPTypeEchoReply), SkipTrue: 3},
+		bpf.LoadIndirect{Off: 4, Size: 2},
+		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: uint32(p.id), SkipTrue: 1},
+		bpf.RetConstant{Val: 1 << 16},
+		bpf.RetConstant{Val: 0},
+	})
+	if err == nil {
+		_ = conn.IPv4PacketConn().SetBPF(program) // only Linux has it
+	}
 }
 
 // read hands out the replies until the socket is closed.

@@ -139,14 +139,22 @@ func (s *schedule) run() error {
 		case <-s.p.changed:
 			s.reload(time.Now())
 		case f := <-s.done:
-			s.running--
-			if s.known[f.r] {
-				f.r.at = f.at
-				s.push(f.r)
+			s.finish(f)
+			for range len(s.done) { // those nearby answer together
+				s.finish(<-s.done)
 			}
 		case now := <-timer.C:
 			s.start(now)
 		}
+	}
+}
+
+// finish plans the next probe of a target.
+func (s *schedule) finish(f finished) {
+	s.running--
+	if s.known[f.r] {
+		f.r.at = f.at
+		s.push(f.r)
 	}
 }
 
@@ -173,15 +181,19 @@ func (s *schedule) reload(now time.Time) {
 
 func (s *schedule) push(r *runner) { heap.Push(&s.queue, r) }
 
-// together is how much too early a probe may start, to share a wake-up with others:
+// together bounds how much too early a probe may start, to share a wake-up with others:
 // at a thousand per second, waking up costs as much as probing.
-const together = 50 * time.Millisecond
+const together = 100 * time.Millisecond
+
+// early is how much too early a probe of that interval may start. The next one is planned
+// half as much later, so that they do not come more often than they should.
+func early(interval time.Duration) time.Duration { return min(together, interval/10) }
 
 // start begins the probes that are due.
 func (s *schedule) start(now time.Time) {
 	for len(s.queue) > 0 && s.running < s.p.cfg.Concurrency {
 		r := s.queue[0]
-		if r.at.After(now.Add(min(together, r.Check.Interval/20))) {
+		if r.at.After(now.Add(early(r.Check.Interval))) {
 			break
 		}
 		heap.Pop(&s.queue)
@@ -201,7 +213,7 @@ func (s *schedule) begin(r *runner) {
 // ended takes the outcome of a probe, and returns when to probe next.
 func (p *Prober) ended(ctx context.Context, r *runner, started time.Time, err error) time.Time {
 	took := time.Since(started)
-	next := started.Add(jitter(r.Check.Interval))
+	next := started.Add(jitter(r.Check.Interval) + early(r.Check.Interval)/2)
 	p.mu.Lock()
 	stopped := r.stopped
 	p.mu.Unlock()
