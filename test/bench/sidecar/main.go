@@ -58,7 +58,7 @@ func parse(args []string) (options, error) {
 	parts := flags.String("parts", strings.Join(partNames(), ","), "what to measure")
 	sizes := flags.String("nodes", "3,50,200", "the sizes of the clusters whose latency is measured")
 	losses := flags.String("loss", "0,0.1", "the shares of packets that are lost")
-	flags.IntVar(&o.rounds, "rounds", 20, "containers per size at 3 nodes; half and a quarter as many at 50 and 200")
+	flags.IntVar(&o.rounds, "rounds", 20, "containers for each size and share of losses")
 	flags.DurationVar(&o.idle, "idle", 40*time.Second, "how long the cost of idling is measured; half of it for churn")
 	flags.DurationVar(&o.starve, "starve", 25*time.Second, "how long clusters starve")
 	flags.IntVar(&o.large, "large", 200, "the size of the clusters that idle and that starve; the goals are for 200")

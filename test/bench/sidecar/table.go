@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -119,14 +118,11 @@ func latencyPart(ctx context.Context, o options) ([]report.Result, error) {
 	for _, n := range o.nodes {
 		for _, loss := range o.losses {
 			s := shape{nodes: n, services: 10, loss: loss}
-			rounds, kills, cuts := o.rounds, 1, 4
-			switch {
-			case n >= 200:
-				rounds, kills, cuts = cmp.Or(o.rounds/4, 1), 1, 0
-			case n >= 50:
-				rounds, kills, cuts = cmp.Or(o.rounds/2, 1), 2, 0
+			kills, cuts := 1, 4
+			if n >= 50 {
+				kills, cuts = 3, 0
 			}
-			all, err := latencies(ctx, s, rounds, kills)
+			all, err := latencies(ctx, s, o.rounds, kills)
 			if err == nil {
 				err = powerCuts(ctx, s, cuts, all)
 			}
