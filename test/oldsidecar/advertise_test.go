@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"log/slog"
 	"net"
 	"strconv"
 	"sync"
@@ -130,7 +129,7 @@ func TestAdvertise(t *testing.T) {
 	peer, err := oldsidecar.New(oldsidecar.Config{
 		Name: "o1", Cluster: "bench", BindAddr: "127.62.4.1", PushPull: 300 * time.Millisecond, Gossip: 50 * time.Millisecond,
 		ProbeEvery: 100 * time.Millisecond, ProbeTimeout: 50 * time.Millisecond, SuspectFor: 500 * time.Millisecond,
-		Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
+		Log: logger(t, "peer"),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -142,7 +141,7 @@ func TestAdvertise(t *testing.T) {
 			Merge: func(context.Context, []pancake.Service) {},
 		},
 		Host: "p0", Cluster: "bench", Seeds: []string{peer.Address()}, BindAddr: "127.62.4.2", BindPort: port,
-		AdvertiseAddr: "127.62.4.3", AdvertisePort: announced.Port, Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
+		AdvertiseAddr: "127.62.4.3", AdvertisePort: announced.Port, Log: logger(t, "bridge"),
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -3,6 +3,7 @@ package oldsidecar_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"slices"
 	"sync"
@@ -131,7 +132,26 @@ func service(id string) oldsidecar.Service {
 
 // logger shows a test's log when it fails.
 func logger(t *testing.T, who string) *slog.Logger {
-	return slog.New(slog.NewTextHandler(t.Output(), nil)).With("who", who)
+	out := &untilEnd{w: t.Output()}
+	t.Cleanup(func() {
+		out.mu.Lock()
+		defer out.mu.Unlock()
+		out.w = io.Discard
+	})
+	return slog.New(slog.NewTextHandler(out, nil)).With("who", who)
+}
+
+// untilEnd is the output of a test, which nobody may write to after its end: memberlist's
+// goroutines end some time after it was shut down.
+type untilEnd struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+func (u *untilEnd) Write(b []byte) (int, error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.w.Write(b)
 }
 
 func TestServicesOfEachSideAreSeenOnTheOther(t *testing.T) {
