@@ -19,6 +19,7 @@ import (
 	"github.com/pancake-stack/pancake/executor/membership"
 	"github.com/pancake-stack/pancake/internal/agentlink"
 	"github.com/pancake-stack/pancake/internal/identity"
+	"github.com/pancake-stack/pancake/internal/testkit/logbuf"
 )
 
 // authority signs whatever a node asks it to.
@@ -145,7 +146,7 @@ func TestSecureSession(t *testing.T) {
 // A node that the scheduler refuses says so, and what to do.
 func TestSecureSessionRefused(t *testing.T) {
 	r := newRig(t)
-	var log lockedBuffer
+	var log logbuf.Buffer
 	r.cfg.Log = slog.New(slog.NewTextHandler(&log, nil))
 	r.secure(newAuthority(t, r.agent), func(identity.Peer) error { return identity.Deny(identity.Revoked, "revoked") })
 	r.start()
@@ -167,7 +168,7 @@ func TestSecureAndPlainStayApart(t *testing.T) {
 	plain := r.scheduler
 	r.secure(a, nil)
 	secure := r.scheduler
-	var log lockedBuffer
+	var log logbuf.Buffer
 	r.cfg.Log = slog.New(slog.NewTextHandler(&log, nil))
 	r.cfg.SchedulerAddrs = []string{plain.addr}
 	r.start()
@@ -183,21 +184,4 @@ func TestSecureAndPlainStayApart(t *testing.T) {
 		}
 		s.mu.Unlock()
 	}
-}
-
-type lockedBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
 }

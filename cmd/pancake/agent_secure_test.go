@@ -18,6 +18,7 @@ import (
 	"github.com/pancake-stack/pancake/internal/agentlink"
 	"github.com/pancake-stack/pancake/internal/identity"
 	"github.com/pancake-stack/pancake/internal/testkit"
+	"github.com/pancake-stack/pancake/internal/testkit/logbuf"
 	"github.com/pancake-stack/pancake/scheduler/authority"
 )
 
@@ -139,7 +140,7 @@ func caller(ctx context.Context) (identity.Peer, bool) {
 
 // agentRun is "pancake agent" in this process.
 type agentRun struct {
-	out, errs lockedBuffer
+	out, errs logbuf.Buffer
 	stop      func() (code int)
 }
 
@@ -218,7 +219,7 @@ func TestSecureAgent(t *testing.T) {
 	}
 }
 
-func eventuallyIn(t *testing.T, b *lockedBuffer, text string) {
+func eventuallyIn(t *testing.T, b *logbuf.Buffer, text string) {
 	t.Helper()
 	for deadline := time.Now().Add(startLimit); !strings.Contains(b.String(), text); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {

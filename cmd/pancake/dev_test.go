@@ -9,13 +9,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/pancake-stack/pancake/internal/testkit"
+	"github.com/pancake-stack/pancake/internal/testkit/logbuf"
 )
 
 // The process in the background must not go to the background once more, and
 // so on for ever, because a variable says so.
 func TestDetachedRunsInItsForeground(t *testing.T) {
 	var got []string
-	env := newEnvironment(func(string) string { return "" }, strings.NewReader(""), &lockedBuffer{}, &lockedBuffer{})
+	env := newEnvironment(func(string) string { return "" }, strings.NewReader(""), &logbuf.Buffer{}, &logbuf.Buffer{})
 	root := newRootCommand(env)
 	dev, _, err := root.Find([]string{"dev"})
 	if err != nil {

@@ -1,11 +1,9 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"os/exec"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -14,6 +12,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/pancake-stack/pancake/internal/testkit"
+	"github.com/pancake-stack/pancake/internal/testkit/logbuf"
 )
 
 // startLimit is far more than a start takes, even on a busy machine.
@@ -53,7 +52,7 @@ func startPlatform(t *testing.T) platform {
 	tagImage(t, image, image+"-2")
 
 	http, dir := testkit.FreeAddr(t), t.TempDir()
-	var output lockedBuffer
+	var output logbuf.Buffer
 	dev := exec.Command("pancake", "dev", "--no-ingress", "--data-dir", dir,
 		"--http", http, "--grpc", testkit.FreeAddr(t), "--sidecar-http", testkit.FreeAddr(t), "--gossip", testkit.FreeAddr(t),
 		"--etcd-listen", testkit.FreeAddr(t), "--etcd-peer-listen", testkit.FreeAddr(t),
@@ -133,7 +132,7 @@ func (p platform) following(t *testing.T) {
 
 // background is a command that runs while the test does other things.
 type background struct {
-	out  lockedBuffer
+	out  logbuf.Buffer
 	stop context.CancelFunc
 	code chan int
 }
@@ -170,22 +169,4 @@ func until(t *testing.T, what string, condition func() bool) {
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
-}
-
-// lockedBuffer may be read while it is written.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }

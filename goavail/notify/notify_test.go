@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/pancake-stack/pancake/goavail/client"
+	"github.com/pancake-stack/pancake/internal/testkit/logbuf"
 )
 
 const limit = 20 * time.Second
@@ -72,9 +73,9 @@ func wait(t *testing.T, done func() bool) {
 }
 
 // tell runs a Teller until the test ends. What it logs is in the buffer.
-func tell(t *testing.T, cfg Config) (*Teller, *safeBuffer) {
+func tell(t *testing.T, cfg Config) (*Teller, *logbuf.Buffer) {
 	t.Helper()
-	log := &safeBuffer{}
+	log := &logbuf.Buffer{}
 	cfg.Log = slog.New(slog.NewTextHandler(log, nil))
 	cfg.Cluster, cfg.RetryMin, cfg.RetryMax = "test", time.Millisecond, 5*time.Millisecond
 	if cfg.Timeout == 0 {
@@ -92,23 +93,6 @@ func tell(t *testing.T, cfg Config) (*Teller, *safeBuffer) {
 		<-done
 	})
 	return teller, log
-}
-
-type safeBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *safeBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *safeBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
 }
 
 var taken = client.Entry{

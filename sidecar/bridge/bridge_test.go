@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/pancake-stack/pancake"
+	"github.com/pancake-stack/pancake/internal/testkit/logbuf"
 	"github.com/pancake-stack/pancake/sidecar/bridge/mirror"
 	"github.com/pancake-stack/pancake/sidecar/catalog"
 	"github.com/pancake-stack/pancake/sidecar/client"
@@ -303,7 +303,7 @@ func TestGarbageIsCountedAndLoggedOnce(t *testing.T) {
 // that is cut short is not merged either.
 func TestStateBeyondTheBound(t *testing.T) {
 	reg := prometheus.NewRegistry()
-	var said lockedBuffer
+	var said logbuf.Buffer
 	b, err := New(Config{
 		Ours: nobody(), Host: "p0", Cluster: "bench", Seeds: []string{"127.62.1.1:1"}, BindAddr: "127.62.1.2", BindPort: -1,
 		Metrics: reg, Log: slog.New(slog.NewTextHandler(&said, nil)),
@@ -347,24 +347,6 @@ func TestStateBeyondTheBound(t *testing.T) {
 	}
 	cancel()
 	<-done
-}
-
-// lockedBuffer takes the log of several goroutines.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 // An old Sidecar that was restarted knows only itself for a moment.

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"net"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -14,33 +13,16 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/pancake-stack/pancake"
+	"github.com/pancake-stack/pancake/internal/testkit/logbuf"
 	"github.com/pancake-stack/pancake/sidecar/gossip"
 )
-
-// buffer is a log that may be read while it is written.
-type buffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
-}
 
 // TestBadInput has a node of a real network hear what no honest peer says. It counts
 // each reason, logs it once, and goes on.
 func TestBadInput(t *testing.T) {
 	for name, keys := range map[string][][]byte{"in clear": nil, "encrypted": {[]byte("0123456789abcdef")}} {
 		t.Run(name, func(t *testing.T) {
-			reg, log := prometheus.NewRegistry(), &buffer{}
+			reg, log := prometheus.NewRegistry(), &logbuf.Buffer{}
 			victim := begin(t, "victim", func(c *gossip.Config) {
 				c.BindAddr, c.BindPort, c.Keys, c.Metrics = "127.20.255.1", -1, keys, reg
 				c.Log = slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelWarn}))

@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/pancake-stack/pancake/internal/testkit/logbuf"
 )
 
 // What the test binary does instead of testing when it runs on another host.
@@ -148,7 +150,7 @@ func (h host) get(t *testing.T, url string) string {
 }
 
 // capture is what went over a host's link.
-type capture struct{ out *output }
+type capture struct{ out *logbuf.Buffer }
 
 // capture reads all packets of the host's link from now on.
 func (h host) capture(t *testing.T) *capture {
@@ -159,7 +161,7 @@ func (h host) capture(t *testing.T) *capture {
 	}
 	args := h.on(self)
 	cmd := exec.Command(args[0], args[1:]...)
-	c, notes := &capture{out: &output{}}, &output{}
+	c, notes := &capture{out: &logbuf.Buffer{}}, &logbuf.Buffer{}
 	cmd.Env = append(os.Environ(), captureVariable+"="+h.link)
 	cmd.Stdout, cmd.Stderr = c.out, notes
 	if err := cmd.Start(); err != nil {

@@ -7,16 +7,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/pancake-stack/pancake/internal/testkit/logbuf"
 )
 
 // binary returns the path of a built program, or stops the test with how to build it.
@@ -36,7 +36,7 @@ func binary(t *testing.T, name string) string {
 type process struct {
 	t    *testing.T
 	cmd  *exec.Cmd
-	out  *output
+	out  *logbuf.Buffer
 	done chan struct{}
 }
 
@@ -49,7 +49,7 @@ func start(t *testing.T, args ...string) *process {
 // startProgram is start for any program.
 func startProgram(t *testing.T, path string, args ...string) *process {
 	t.Helper()
-	p := &process{t: t, out: &output{}, done: make(chan struct{})}
+	p := &process{t: t, out: &logbuf.Buffer{}, done: make(chan struct{})}
 	p.cmd = exec.Command(path, args...)
 	p.cmd.Stdout, p.cmd.Stderr = p.out, p.out
 	p.cmd.Env = environment()
@@ -158,26 +158,6 @@ func eventually(t *testing.T, limit time.Duration, what string, check func() err
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
-}
-
-// output collects what a process prints.
-type output struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-var _ io.Writer = (*output)(nil)
-
-func (o *output) Write(b []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.Write(b)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.String()
 }
 
 // freeAddr returns an address on ip whose port nothing listens on.
